@@ -1,0 +1,68 @@
+# The front door. `make` lists the targets; every target sets up .venv by itself.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+RUN    := $(BIN)/python
+REGIMES := style valid correct
+
+# One torch thread per process: results do not depend on the number of cores, and test processes do not compete.
+export OMP_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= 1
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.DEFAULT_GOAL := help
+.PHONY: help report report-quick test test-slow check format exact lrm pairs figures notebooks clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.run: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python >= 3.11 needed; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.run pyproject.toml
+	$(RUN) -m pip install --quiet --editable '.[test]'
+	touch $@
+
+report: $(VENV)/.run  ## the main job: one report per preference regime, on the reasoning model in the box
+	@set -e; for regime in $(REGIMES); do $(RUN) -m bvpo_analysis.report --regime $$regime; done
+
+report-quick: $(VENV)/.run  ## the same on 64 pairs of one regime
+	$(RUN) -m bvpo_analysis.report --quick
+
+test: $(VENV)/.test  ## unit, property and doc tests
+	$(RUN) -m pytest -m 'not slow and not gpu and not chromium' -n 2
+
+test-slow: $(VENV)/.test  ## the tests marked slow
+	$(RUN) -m pytest -m 'slow and not gpu and not chromium' -n 2
+
+check: $(VENV)/.test  ## linter, formatter and type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test  ## apply the formatter
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+exact: $(VENV)/.run  ## recompute the committed exact values by enumerating all traces of all shipped pairs
+	$(RUN) -m bvpo_analysis.preferences.shipped.exact
+
+lrm: $(VENV)/.run  ## retrain the reasoning model in the box from its seed
+	$(RUN) -m bvpo_analysis.lrm.shipped.train
+
+pairs: $(VENV)/.run  ## rebuild the shipped preference pairs
+	$(RUN) -m bvpo_analysis.preferences.shipped.build
+
+figures: $(VENV)/.run  ## redraw the paper figures from their committed results
+	$(RUN) paper_figures/fig_mse_alpha.py
+
+notebooks: $(VENV)/.test  ## execute the notebooks
+	$(RUN) -m pytest tests/test_notebooks.py
+
+clean:  ## remove the environment and caches; runs/ is kept
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,24 @@
+"""Errors a user can cause and mend; the commands print them as one line and exit 2 (input) or 1 (failure).
+
+Both carry the remedy in their text. Programming errors stay ordinary Python exceptions.
+"""
+
+import re
+
+
+class InputError(ValueError):
+    """Wrong usage or wrong input; the message names the place, what was expected and the fix. Exit code 2."""
+
+
+class StudyError(RuntimeError):
+    """A computation that cannot give a true number (NaN log-probabilities, say), with the fix. Exit code 1."""
+
+
+def one_line(error: BaseException) -> str:
+    """The text of an error on a single line.
+
+    Example:
+        >>> one_line(ValueError("first\\n  second"))
+        'first second'
+    """
+    return re.sub(r"\s+", " ", str(error)).strip()

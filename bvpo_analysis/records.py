@@ -1,0 +1,204 @@
+"""Frozen records handed from stage to stage. They hold data, check it, and compute nothing else.
+
+Everything here is plain Python and NumPy, so that a record can be read where no model can be loaded.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+SIDES: tuple[str, str] = ("chosen", "rejected")
+"""Row order of everything indexed by side: 0 is the chosen answer y+, 1 the rejected answer y-."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One completion: a reasoning trace r and an answer y. ``trace`` is None for an empty trace."""
+
+    answer: str
+    trace: str | None = None
+
+
+@dataclass(frozen=True)
+class PreferencePair:
+    """One row of preference data.
+
+    Attributes:
+        prompt_id: unique name of the prompt; prompts are the clusters of every interval.
+        prompt: chat messages ``({"role": ..., "content": ...}, ...)``.
+        chosen, rejected: the preferred and the other completion, each with the trace that generated it.
+        chosen_traces, rejected_traces: *further* traces from the posterior pi_ref(r | x, y) of that answer.
+        prior_traces: traces drawn from pi_ref(r | x) without sight of any answer.
+        empty_chosen, empty_rejected: the answers y'+, y'- of the empty-trace data set D_e.
+        empty_answers: "own" when they were generated without thinking, "copied" when they repeat y+ and y-.
+        score_chosen, score_rejected: rewards of the answers, where known.
+        meta: provenance, kept as read.
+    """
+
+    prompt_id: str
+    prompt: tuple[Mapping[str, str], ...]
+    chosen: Completion
+    rejected: Completion
+    empty_chosen: str
+    empty_rejected: str
+    empty_answers: Literal["own", "copied"] = "own"
+    chosen_traces: tuple[str, ...] = ()
+    rejected_traces: tuple[str, ...] = ()
+    prior_traces: tuple[str, ...] = ()
+    score_chosen: float | None = None
+    score_rejected: float | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def traces(self, side: int) -> tuple[str, ...]:
+        """All posterior traces of one answer, the generating one first (side 0: chosen, 1: rejected)."""
+        completion, further = (
+            (self.chosen, self.chosen_traces) if side == 0 else (self.rejected, self.rejected_traces)
+        )
+        return (*((completion.trace,) if completion.trace is not None else ()), *further)
+
+    def answer(self, side: int) -> str:
+        """y+ (side 0) or y- (side 1)."""
+        return (self.chosen if side == 0 else self.rejected).answer
+
+    def empty_answer(self, side: int) -> str:
+        """y'+ (side 0) or y'- (side 1)."""
+        return self.empty_chosen if side == 0 else self.empty_rejected
+
+
+@dataclass(frozen=True)
+class PairLogProbs:
+    """What an estimator may look at: log-probabilities of the m distinct sequences of one pair, no gradients.
+
+    A *draw* is a pair of trace-based sequences (one chosen, one rejected), hence one realisation of g_t.
+
+    Attributes:
+        prompt_id: the prompt.
+        log_prob, log_prob_ref: [m] natural log of pi_theta and pi_ref of the scored tokens (trace and answer).
+        log_prob_answer: [m] the answer part of ``log_prob``.
+        tokens, tokens_answer: [m] numbers of scored tokens, whole and answer part.
+        draws: [R, 2] rows of the chosen and the rejected sequence of each draw.
+        weights: [R] probabilities of the draws; equal for an i.i.d. sample.
+        enumerated: True when the draws are the whole law of (r+, r-), False when they are a sample from it.
+        support: [2, E] rows of the enumerated traces of each side; E = 0 for sampled traces.
+        empty: [2] rows of the empty-trace sequences.
+    """
+
+    prompt_id: str
+    log_prob: Floats
+    log_prob_ref: Floats
+    log_prob_answer: Floats
+    tokens: Ints
+    tokens_answer: Ints
+    draws: Ints
+    weights: Floats
+    enumerated: bool
+    support: Ints
+    empty: Ints
+
+    @property
+    def size(self) -> int:
+        """m, the number of distinct sequences."""
+        return len(self.log_prob)
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """Inner products of the scores s_j = grad log pi_theta of one pair.
+
+    Attributes:
+        log_probs: the log-probabilities of the same sequences.
+        gram: [G, m, m] inner products <s_j, s_k> within each of the G parameter groups.
+        with_totals: [G, m, A] inner products <s_j, V_a> with the totals V_a = sum_i v_a(i) over all pairs;
+            A = 0 when the totals were not asked for.
+    """
+
+    log_probs: PairLogProbs
+    gram: Floats
+    with_totals: Floats
+
+
+@dataclass(frozen=True)
+class ScoreSet:
+    """Everything a study needs of the gradients of a model on a data set.
+
+    Attributes:
+        pairs: one entry per preference pair, in data order.
+        groups: [G] names of the parameter groups; whole-vector products are sums over groups.
+        parameters: [G] number of parameters in each group.
+        totals: [A] names of the estimators whose sum over pairs was accumulated.
+        totals_gram: [G, A, A] inner products <V_a, V_b>.
+        settings: what the totals refer to (loss, beta, empty mode, ...); asking for anything else is an error.
+    """
+
+    pairs: tuple[PairScores, ...]
+    groups: tuple[str, ...]
+    parameters: tuple[int, ...]
+    totals: tuple[str, ...]
+    totals_gram: Floats
+    settings: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its uncertainty.
+
+    Attributes:
+        value: point estimate (may be negative for an unbiased estimate of a square).
+        se: standard error; 0 for exact values, nan when not available.
+        ci_low, ci_high: 95 % interval; may be infinite.
+        n: number of clusters (prompts) behind it.
+        method: how the interval was made: "exact", "jackknife", "fieller-jackknife".
+
+    Example:
+        >>> print(Estimate(0.5, 0.1, 0.3, 0.7, 64, "jackknife"))
+        0.5 [0.3, 0.7]
+    """
+
+    value: float
+    se: float
+    ci_low: float
+    ci_high: float
+    n: int
+    method: str
+
+    @classmethod
+    def exact(cls, value: float, n: int) -> "Estimate":
+        """A number known without sampling error."""
+        return cls(float(value), 0.0, float(value), float(value), n, "exact")
+
+    def __str__(self) -> str:
+        if self.method == "exact":
+            return f"{self.value:.3g}"
+        return f"{self.value:.3g} [{self.ci_low:.3g}, {self.ci_high:.3g}]"
+
+
+@dataclass(frozen=True)
+class Alpha:
+    """The optimal mixing weight of g_c = alpha g_t + (1 - alpha) g_e for one fully named target.
+
+    Attributes:
+        name: full name, such as ``alpha_star.population.B16.K1.kappa1``.
+        estimate: unclipped value with its interval.
+        recommended: the value clipped to [0, 1].
+        recommended_low, recommended_high: the interval clipped likewise.
+        degenerate: True when g_t and g_e coincide, so that every weight is optimal.
+        confidence_set: "interval", "half-line", "complement" (all but a bounded gap) or "line" (Fieller);
+            only the first bounds alpha on both sides.
+    """
+
+    name: str
+    estimate: Estimate
+    recommended: float
+    recommended_low: float
+    recommended_high: float
+    degenerate: bool = False
+    confidence_set: Literal["interval", "half-line", "complement", "line"] = "interval"
