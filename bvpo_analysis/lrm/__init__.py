@@ -1,0 +1,1 @@
+"""Reasoning models: loading, reasoning formats, trace sampling, and the LRM in the box."""
