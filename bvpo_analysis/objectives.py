@@ -194,9 +194,7 @@ class SimPO:
 
     def coefficients(self, chosen: SequenceLogProbs, rejected: SequenceLogProbs) -> tuple[Floats, Floats]:
         """(-beta sigmoid(-m) / n+, +beta sigmoid(-m) / n-)."""
-        margin = (
-            self.beta * (chosen.log_prob / chosen.tokens - rejected.log_prob / rejected.tokens) - self.gamma
-        )
+        margin = self.beta * (chosen.log_prob / chosen.tokens - rejected.log_prob / rejected.tokens) - self.gamma
         slope = self.beta * expit(-margin)
         return -slope / chosen.tokens, slope / rejected.tokens
 

@@ -57,9 +57,7 @@ class PreferencePair:
 
     def traces(self, side: int) -> tuple[str, ...]:
         """All posterior traces of one answer, the generating one first (side 0: chosen, 1: rejected)."""
-        completion, further = (
-            (self.chosen, self.chosen_traces) if side == 0 else (self.rejected, self.rejected_traces)
-        )
+        completion, further = (self.chosen, self.chosen_traces) if side == 0 else (self.rejected, self.rejected_traces)
         return (*((completion.trace,) if completion.trace is not None else ()), *further)
 
     def answer(self, side: int) -> str:

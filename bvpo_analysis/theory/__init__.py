@@ -22,7 +22,6 @@ Symbols of the paper (BVPO, arXiv 2510.05095) and the words used for them here. 
 Every function broadcasts over arrays and returns float64.
 """
 
-from bvpo_analysis.theory.batch import BatchLaw, batch_law
 from bvpo_analysis.theory.mixing import (
     error_curve,
     is_degenerate,
@@ -34,8 +33,6 @@ from bvpo_analysis.theory.mixing import (
 )
 
 __all__ = [
-    "BatchLaw",
-    "batch_law",
     "error_curve",
     "is_degenerate",
     "optimal_weight",

@@ -158,7 +158,12 @@ def weighted_optimal_weight(
     """
     (kappa,) = _finite(kappa=kappa)
     bt, be, bi, st, se, ste = _finite(
-        bias_t_sq=bias_t_sq, bias_e_sq=bias_e_sq, bias_inner=bias_inner, var_t=var_t, var_e=var_e, cov_te=cov_te
+        bias_t_sq=bias_t_sq,
+        bias_e_sq=bias_e_sq,
+        bias_inner=bias_inner,
+        var_t=var_t,
+        var_e=var_e,
+        cov_te=cov_te,
     )
     distance = (bt - bi) + (be - bi) + kappa * ((st - ste) + (se - ste))
     numerator = (bt - bi) + kappa * (st - ste)

@@ -1,0 +1,148 @@
+"""From measured moments to decisions: the error curve, the optimal weight, regrets, and what an empty trace is worth.
+
+This is where measured moments meet the closed forms of ``theory``. Every function takes a :class:`GradientLaw` (whose
+fields are replicates) and returns an :class:`Estimate` or :class:`Alpha` with a delete-a-prompt interval; on exact laws the
+same code gives exact numbers.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bvpo_analysis import theory
+from bvpo_analysis.moments import GradientLaw, Moments, fieller_set, jackknife_estimate
+from bvpo_analysis.records import Alpha, Estimate, Floats
+
+
+@dataclass(frozen=True)
+class ErrorParts:
+    """E|g_c - mu|^2 (variance weighted by kappa) and its parts at one weight; replicates [n + 1], or [1].
+
+    Attributes:
+        bias_sq: |b_c|^2.
+        trace_var: the part of the variance that comes from sampling traces; nan where not identified.
+        data_var: the part that comes from sampling prompts; nan likewise.
+        total: the sum (identified in any case).
+    """
+
+    bias_sq: Floats
+    trace_var: Floats
+    data_var: Floats
+    total: Floats
+
+
+def weight_replicates(law: GradientLaw, kappa: float = 1.0) -> Floats:
+    """Unclipped alpha_kappa and its leave-one-out values."""
+    numerator, distance, scale = _ratio(law, kappa)
+    return theory.optimal_weight_from_distance(numerator, distance, scale)
+
+
+def optimal_alpha(law: GradientLaw, kappa: float = 1.0) -> Alpha:
+    """alpha* = 1 - N / D for the law's target, with Fieller's set from jackknife covariances.
+
+    N = <b_t, b_t - b_e> + kappa Tr Cov(g_t, g_t - g_e) and D = |b_t - b_e|^2 + kappa Tr Cov(g_t - g_e), both measured on
+    differences. The reported value is unclipped; the recommendation is clipped to [0, 1].
+
+    Raises:
+        ValueError: kappa is not positive.
+    """
+    if not kappa > 0:
+        raise ValueError(f"kappa must be positive, got {kappa}")
+    name = f"alpha_star.{law.target}.kappa{kappa:g}"
+    numerator, distance, scale = _ratio(law, kappa)
+    value = float(theory.optimal_weight_from_distance(numerator[0], distance[0], scale[0]))
+    if bool(theory.is_degenerate(distance[0], scale[0])):
+        return Alpha(
+            name,
+            Estimate(value, np.nan, -np.inf, np.inf, _clusters(law), "degenerate"),
+            value,
+            0.0,
+            1.0,
+            True,
+        )
+    if len(numerator) == 1:
+        clipped = float(np.clip(value, 0.0, 1.0))
+        return Alpha(name, Estimate.exact(value, 0), clipped, clipped, clipped)
+    se = jackknife_estimate(weight_replicates(law, kappa)).se
+    ratio = fieller_set(numerator, distance)
+    low, high = 1.0 - ratio.high, 1.0 - ratio.low
+    bounded = ratio.shape in ("interval", "half-line")
+    clipped_low, clipped_high = (np.clip([low, high], 0.0, 1.0)) if bounded else (0.0, 1.0)
+    return Alpha(
+        name=name,
+        estimate=Estimate(value, se, low, high, _clusters(law), "fieller-jackknife"),
+        recommended=float(np.clip(value, 0.0, 1.0)),
+        recommended_low=float(clipped_low),
+        recommended_high=float(clipped_high),
+        confidence_set=ratio.shape,
+    )
+
+
+def error_parts(law: GradientLaw, alpha: ArrayLike, kappa: float = 1.0) -> ErrorParts:
+    """F_kappa(alpha) = |b_c|^2 + kappa Tr Cov(g_c), split by origin; ``alpha`` a number or one weight per replicate."""
+    a = np.asarray(alpha, dtype=np.float64)
+    bias = theory.error_curve(a, law.bias_t_sq, law.bias_e_sq, law.bias_inner)
+    variance = kappa * theory.error_curve(a, law.var_t, law.var_e, law.cov_te)
+    trace = kappa * a**2 * law.var_t_trace
+    return ErrorParts(bias, trace, variance - trace, bias + variance)
+
+
+def error(law: GradientLaw, alpha: float, kappa: float = 1.0) -> Estimate:
+    """MSE (at kappa = 1) of the mix with a fixed weight."""
+    return jackknife_estimate(error_parts(law, alpha, kappa).total)
+
+
+def error_at_optimum(law: GradientLaw, kappa: float = 1.0) -> Estimate:
+    """MSE of the mix at the recommended (clipped) weight, the weight re-estimated in every replicate."""
+    best = np.clip(weight_replicates(law, kappa), 0.0, 1.0)
+    return jackknife_estimate(error_parts(law, best, kappa).total)
+
+
+def relative_regret(law: GradientLaw, alpha: float, kappa: float = 1.0) -> Estimate:
+    """(F(alpha) - F*) / F*, the relative price of a fixed weight over the recommended one."""
+    best = np.clip(weight_replicates(law, kappa), 0.0, 1.0)
+    return jackknife_estimate(error_parts(law, alpha, kappa).total / error_parts(law, best, kappa).total - 1.0)
+
+
+def traces_worth(moments: Moments) -> Estimate:
+    """How many extra traces per answer an empty trace is worth: tau / E|b_e(x)|^2, given the data (target M1).
+
+    Precision adds: with b_t = 0, 1/MSE = K/tau + 1/|b_e|^2, so an empty trace at its optimal weight does what
+    tau / |b_e|^2 further traces would do. Off the reference, where b_t != 0, the statement does not apply.
+
+    Raises:
+        ValueError: the data do not identify the trace variance.
+    """
+    if moments.trace_var is None or moments.prompt_bias_e_sq is None:
+        raise ValueError("one trace per answer does not identify the trace variance; use --traces 2 or more")
+    ratio = moments.trace_var / moments.prompt_bias_e_sq
+    if len(ratio) == 1:
+        return jackknife_estimate(ratio)
+    ends = fieller_set(moments.trace_var, moments.prompt_bias_e_sq)
+    low, high = (ends.low, ends.high) if ends.shape == "interval" else (0.0, np.inf)
+    return Estimate(float(ratio[0]), jackknife_estimate(ratio).se, low, high, moments.n, "fieller-jackknife")
+
+
+def batch_size_equivalent(law: GradientLaw, kappa: float = 1.0) -> Estimate:
+    """F(1) / F(alpha*): mixing at alpha* is worth a batch this many times as large for g_t alone (b_t = 0)."""
+    best = np.clip(weight_replicates(law, kappa), 0.0, 1.0)
+    return jackknife_estimate(error_parts(law, 1.0, kappa).total / error_parts(law, best, kappa).total)
+
+
+def cosine_to_target(moments: Moments) -> Estimate:
+    """cos(E g_e, mu) = <mu, E g_e> / (|mu| |E g_e|); nan if an unbiased square is not positive."""
+    squares = moments.target_sq * moments.mean_e_sq
+    with np.errstate(invalid="ignore"):
+        return jackknife_estimate(moments.target_dot_e / np.sqrt(np.where(squares > 0, squares, np.nan)))
+
+
+def _ratio(law: GradientLaw, kappa: float) -> tuple[Floats, Floats, Floats]:
+    numerator = law.bias_t_diff + kappa * law.cov_t_diff
+    distance = law.bias_diff_sq + kappa * law.var_diff
+    scale = law.bias_t_sq + np.abs(law.bias_e_sq) + kappa * (np.abs(law.var_t) + np.abs(law.var_e))
+    return numerator, distance, scale
+
+
+def _clusters(law: GradientLaw) -> int:
+    return max(len(law.bias_e_sq) - 1, 0)

@@ -1,0 +1,26 @@
+"""Moments of gradient estimators from inner products of scores: bias, variance, covariance, with intervals.
+
+Knows no language model. ``population_moments`` estimates from sampled traces at the reference, where g_t is unbiased and
+the target needs no extra traces; ``enumerated_moments`` computes exactly where every trace is enumerated.
+"""
+
+from bvpo_analysis.moments.enumerated import PromptMoments, enumerated_moments, prompt_moments
+from bvpo_analysis.moments.intervals import FiellerSet, fieller_set, jackknife_covariance, jackknife_estimate
+from bvpo_analysis.moments.law import GradientLaw, Moments
+from bvpo_analysis.moments.population import population_moments
+from bvpo_analysis.moments.ustatistics import leave_one_out_mean, leave_one_out_ustatistic
+
+__all__ = [
+    "FiellerSet",
+    "GradientLaw",
+    "Moments",
+    "PromptMoments",
+    "enumerated_moments",
+    "fieller_set",
+    "jackknife_covariance",
+    "jackknife_estimate",
+    "leave_one_out_mean",
+    "leave_one_out_ustatistic",
+    "population_moments",
+    "prompt_moments",
+]

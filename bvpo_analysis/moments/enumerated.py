@@ -1,0 +1,143 @@
+"""Exact moments where every trace is enumerated: the finite set of pairs is the population, at or off the reference.
+
+Plain averages, no finite-sample correction: with weights p(r+, r- | data) over all trace combinations,
+
+    b_t = mean_i sum_r p g_t,i(r) - mu,   tau = mean_i [ sum_r p |g_t,i(r)|^2 - |sum_r p g_t,i(r)|^2 ],   mu = mean_i mu_i.
+
+The law of the traces is that of the data (the reference posterior); mu_i is the marginal gradient of the current policy.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bvpo_analysis.estimators.base import Estimator, mean_coefficients
+from bvpo_analysis.moments.law import Moments
+from bvpo_analysis.records import Floats, PairScores, ScoreSet
+
+
+@dataclass(frozen=True)
+class PromptMoments:
+    """Exact moments of one prompt over its traces (x = prompt with its answers, fixed).
+
+    Attributes:
+        trace_var: Tr Var_r(g_t | x).
+        bias_t_sq, bias_e_sq, bias_inner: |b_t(x)|^2, |b_e(x)|^2, <b_t(x), b_e(x)> against the prompt's own mu_x.
+        bias_diff_sq, bias_t_diff: |b_t(x) - b_e(x)|^2, <b_t(x), b_t(x) - b_e(x)>.
+        mean_t_sq, mean_e_sq, mean_te: |E_r g_t|^2, |g_e|^2, <E_r g_t, g_e>.
+        mean_diff_sq, mean_t_diff: |E_r g_t - g_e|^2, <E_r g_t, E_r g_t - g_e>.
+        target_sq: |mu_x|^2.
+    """
+
+    trace_var: float
+    bias_t_sq: float
+    bias_e_sq: float
+    bias_inner: float
+    bias_diff_sq: float
+    bias_t_diff: float
+    mean_t_sq: float
+    mean_e_sq: float
+    mean_te: float
+    mean_diff_sq: float
+    mean_t_diff: float
+    target_sq: float
+
+
+def prompt_moments(
+    pair: PairScores, trace: Estimator, empty: Estimator, marginal: Estimator, *, gram: Floats | None = None
+) -> PromptMoments:
+    """Exact moments of one prompt.
+
+    Args:
+        pair: inner products of the enumerated sequences.
+        trace, empty, marginal: g_t, g_e and mu.
+        gram: [m, m] inner products to use instead of the whole vector's (one parameter group, say).
+    """
+    logs = pair.log_probs
+    products = pair.gram.sum(axis=0) if gram is None else gram
+    each = trace.coefficients(logs)
+    t, e, m = (mean_coefficients(estimator, logs) for estimator in (trace, empty, marginal))
+    centred = each - t
+    variance = trace.weights(logs) @ np.einsum("rj,jk,rk->r", centred, products, centred)
+
+    def dot(a: Floats, b: Floats) -> float:
+        return float(a @ products @ b)
+
+    return PromptMoments(
+        trace_var=float(variance),
+        bias_t_sq=dot(t - m, t - m),
+        bias_e_sq=dot(e - m, e - m),
+        bias_inner=dot(t - m, e - m),
+        bias_diff_sq=dot(t - e, t - e),
+        bias_t_diff=dot(t - m, t - e),
+        mean_t_sq=dot(t, t),
+        mean_e_sq=dot(e, e),
+        mean_te=dot(t, e),
+        mean_diff_sq=dot(t - e, t - e),
+        mean_t_diff=dot(t, t - e),
+        target_sq=dot(m, m),
+    )
+
+
+def enumerated_moments(
+    scores: ScoreSet, trace: Estimator, empty: Estimator, marginal: Estimator, *, group: str | None = None
+) -> Moments:
+    """Exact moments of the finite set of pairs.
+
+    Args:
+        scores: inner products of enumerated sequences with the totals of all three estimators.
+        trace, empty, marginal: g_t, g_e and mu.
+        group: restrict every inner product to this parameter group.
+
+    Returns:
+        Moments with arrays of length one.
+
+    Raises:
+        ValueError: the totals of an estimator were not accumulated, or the group is unknown.
+    """
+    missing = [repr(e) for e in (trace, empty, marginal) if repr(e) not in scores.totals]
+    if missing:
+        raise ValueError(f"the total of {missing[0]} was not accumulated; declare it when scoring")
+    if group is not None and group not in scores.groups:
+        raise ValueError(f"unknown parameter group {group!r}; there are {', '.join(scores.groups)}")
+    which = slice(None) if group is None else slice(g := scores.groups.index(group), g + 1)
+    per_prompt = [
+        prompt_moments(pair, trace, empty, marginal, gram=pair.gram[which].sum(axis=0)) for pair in scores.pairs
+    ]
+    n = len(per_prompt)
+    columns = [scores.totals.index(repr(estimator)) for estimator in (trace, empty, marginal)]
+    totals = scores.totals_gram[which].sum(axis=0)[np.ix_(columns, columns)] / n**2
+    t, e, m = np.eye(3)
+
+    def dot(a: Floats, b: Floats) -> float:
+        return float(a @ totals @ b)
+
+    def mean(name: str) -> float:
+        return float(np.mean([getattr(prompt, name) for prompt in per_prompt]))
+
+    def array(value: float) -> Floats:
+        return np.array([value])
+
+    tau = mean("trace_var")
+    return Moments(
+        n=n,
+        bias_t_sq=array(dot(t - m, t - m)),
+        bias_e_sq=array(dot(e - m, e - m)),
+        bias_inner=array(dot(t - m, e - m)),
+        bias_diff_sq=array(dot(t - e, t - e)),
+        bias_t_diff=array(dot(t - m, t - e)),
+        var_t=array(mean("mean_t_sq") - dot(t, t) + tau),
+        var_e=array(mean("mean_e_sq") - dot(e, e)),
+        cov_te=array(mean("mean_te") - dot(t, e)),
+        var_diff=array(mean("mean_diff_sq") - dot(t - e, t - e) + tau),
+        cov_t_diff=array(mean("mean_t_diff") - dot(t, t - e) + tau),
+        trace_var=array(tau),
+        prompt_bias_t_sq=array(mean("bias_t_sq")),
+        prompt_bias_e_sq=array(mean("bias_e_sq")),
+        prompt_bias_inner=array(mean("bias_inner")),
+        prompt_bias_diff_sq=array(mean("bias_diff_sq")),
+        prompt_bias_t_diff=array(mean("bias_t_diff")),
+        target_sq=array(dot(m, m)),
+        target_dot_e=array(dot(m, e)),
+        mean_e_sq=array(dot(e, e)),
+    )

@@ -1,0 +1,24 @@
+"""Scores: log pi and grad log pi of whole sequences, streamed into the inner products a study needs.
+
+Backpropagate each sequence once; everything after that is algebra on inner products. Two engines give the same
+numbers: ``vmap`` (reference, any architecture) and ``loop`` (one ``torch.autograd.grad`` per sequence, the oracle).
+"""
+
+from bvpo_analysis.scores.engines import ENGINES, LoopEngine, ScoreEngine, VmapEngine
+from bvpo_analysis.scores.log_probs import sequence_log_probs
+from bvpo_analysis.scores.passes import score_pairs
+from bvpo_analysis.scores.plan import PairSequences, plan_pair
+from bvpo_analysis.scores.store import load_scores, save_scores
+
+__all__ = [
+    "ENGINES",
+    "LoopEngine",
+    "PairSequences",
+    "ScoreEngine",
+    "VmapEngine",
+    "load_scores",
+    "plan_pair",
+    "save_scores",
+    "score_pairs",
+    "sequence_log_probs",
+]

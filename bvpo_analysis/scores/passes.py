@@ -1,0 +1,244 @@
+"""Two passes over the data: inner products for every moment, in memory that does not grow with pairs x parameters.
+
+Pass 1 backpropagates every distinct sequence of a pair once, keeps the within-pair Gram matrix <s_j, s_k> and adds the
+pair's v_a = sum_j c_aj s_j to running totals V_a (one P-vector per declared estimator). Pass 2 recomputes the scores
+and keeps <s_j, V_a>. U-statistics of squared norms need only sum_i v_i; their delete-a-prompt jackknife needs <v_i, V>
+and <v_i, v_i>: so two passes serve every moment and every interval, and no N x N matrix and no N x P array exists.
+
+The unit of work is a block of eight consecutive pairs. Batches never cross a block, and totals merge in block order in
+float64, so an interrupted run resumes to bit-identical results.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from bvpo_analysis.errors import InputError
+from bvpo_analysis.lrm.formats import EmptyMode
+from bvpo_analysis.lrm.loading import ReasoningModel
+from bvpo_analysis.records import Floats, PairLogProbs, PairScores, PreferencePair, ScoreSet
+from bvpo_analysis.scores.engines import ENGINES, ScoreEngine
+from bvpo_analysis.scores.log_probs import sequence_log_probs
+from bvpo_analysis.scores.plan import PairSequences, TraceEnumerator, plan_pair
+from bvpo_analysis.scores.store import BlockStore
+
+BLOCK = 8
+"""Pairs per unit of work."""
+BUFFER_BYTES = 256 * 2**20
+"""Score rows held at once; pairs of a block are taken in panels that fit, at least one pair at a time."""
+
+MeanCoefficients = Callable[[PairLogProbs], Floats]
+"""Coefficients [m] of a pair's v_a = sum_j c_j s_j, from log-probabilities only."""
+
+
+def score_pairs(
+    lrm: ReasoningModel,
+    pairs: Sequence[PreferencePair],
+    *,
+    traces: int = 1,
+    totals: Mapping[str, MeanCoefficients] | None = None,
+    leave_one_out: bool = True,
+    reference: ReasoningModel | None = None,
+    empty_mode: EmptyMode = "prefilled",
+    enumerate_traces: TraceEnumerator | None = None,
+    parameters: str | None = None,
+    engine: str = "vmap",
+    settings: Mapping[str, Any] | None = None,
+    blocks: Path | None = None,
+    label: str = "scores",
+) -> ScoreSet:
+    """Score preference pairs and reduce the scores to inner products.
+
+    Args:
+        lrm: the model under study, pi_theta.
+        pairs: the data.
+        traces: posterior traces per answer to use.
+        totals: the per-pair vectors to accumulate over pairs, by name.
+        leave_one_out: make the second pass (products with the totals), which intervals need.
+        reference: pi_ref; the model itself when not given.
+        empty_mode: whether the empty block is prefilled (not scored) or generated (scored).
+        enumerate_traces: score all traces of each prompt instead of the sampled ones.
+        parameters: regular expression of the parameters to differentiate.
+        engine: "vmap" or "loop".
+        settings: what the totals depend on, kept with the result.
+        blocks: folder for finished blocks; a later call with the same arguments resumes there.
+        label: text of the progress bar.
+
+    Returns:
+        Inner products per pair and parameter group, with the log-probabilities.
+
+    Raises:
+        InputError: no pairs, too few traces, unknown engine, or blocks of another run in the folder.
+        StudyError: a log-probability is not finite.
+    """
+    if not pairs:
+        raise InputError("no preference pairs to score; check --data, --regime and --limit")
+    if engine not in ENGINES:
+        raise InputError(f"unknown engine {engine!r}; choose among {', '.join(ENGINES)}")
+    scorer = ENGINES[engine](lrm.model, parameters)
+    plans = [
+        plan_pair(lrm.assembler, pair, traces=traces, empty_mode=empty_mode, enumerate_traces=enumerate_traces)
+        for pair in pairs
+    ]
+    task = _Task(lrm, reference, scorer, plans, dict(totals or {}))
+    key = {
+        "model": lrm.fingerprint,
+        "reference": (reference or lrm).fingerprint,
+        "engine": engine,
+        "parameters": parameters,
+        "totals": list(totals or {}),
+        "settings": dict(settings or {}),
+        "sequences": [[s.ids for s in plan.sequences] for plan in plans],
+    }
+    store = BlockStore(blocks, key) if blocks is not None else None
+    starts = range(0, len(plans), BLOCK)
+    passes = 2 if leave_one_out and totals else 1
+    progress = tqdm(total=passes * len(plans), desc=label, unit="pair", leave=False)
+
+    vectors = torch.zeros(len(task.totals), scorer.size, dtype=torch.float64, device=scorer.device)
+    scored: list[PairScores] = []
+    done = 0
+    if store is not None:
+        done, vectors = store.restore(vectors)
+        for start in starts[:done]:
+            scored.extend(store.read("gram", start).pairs)
+            progress.update(min(BLOCK, len(plans) - start))
+    for index, start in enumerate(starts[done:], start=done + 1):
+        block = [task.gram(plan, rows, parts, vectors) for plan, rows, parts in task.rows(start)]
+        scored.extend(block)
+        if store is not None:
+            store.write("gram", start, _score_set(tuple(block), scorer, {}, None, {}))
+            store.checkpoint(index, vectors)
+        progress.update(len(block))
+
+    if passes == 2:
+        for start in starts:
+            if store is not None and store.has("products", start):
+                block = list(store.read("products", start).pairs)
+            else:
+                here = scored[start : start + BLOCK]
+                block = [
+                    task.products(pair, rows, vectors)
+                    for pair, (_, rows, _) in zip(here, task.rows(start), strict=True)
+                ]
+                if store is not None:
+                    store.write("products", start, _score_set(tuple(block), scorer, task.totals, None, {}))
+            scored[start : start + BLOCK] = block
+            progress.update(len(block))
+    progress.close()
+    gram = np.stack([(vectors[:, c] @ vectors[:, c].T).cpu().numpy() for c in scorer.columns])
+    return _score_set(tuple(scored), scorer, task.totals, gram, settings or {})
+
+
+def _score_set(
+    pairs: tuple[PairScores, ...],
+    scorer: ScoreEngine,
+    totals: Mapping[str, Any],
+    totals_gram: Floats | None,
+    settings: Mapping[str, Any],
+) -> ScoreSet:
+    return ScoreSet(
+        pairs=pairs,
+        groups=scorer.groups,
+        parameters=tuple(c.stop - c.start for c in scorer.columns),
+        totals=tuple(totals),
+        totals_gram=np.zeros((len(scorer.groups), 0, 0)) if totals_gram is None else totals_gram,
+        settings=dict(settings),
+    )
+
+
+class _Task:
+    """The arguments of one call, and the work on one pair."""
+
+    def __init__(
+        self,
+        lrm: ReasoningModel,
+        reference: ReasoningModel | None,
+        scorer: ScoreEngine,
+        plans: Sequence[PairSequences],
+        totals: Mapping[str, MeanCoefficients],
+    ):
+        same = reference is None or reference.fingerprint == lrm.fingerprint
+        self.reference = None if same else reference
+        self.scorer = scorer
+        self.plans = plans
+        self.totals = totals
+        self._buffer = scorer.buffer(0)
+
+    def rows(self, start: int) -> Iterator[tuple[PairSequences, torch.Tensor, tuple[torch.Tensor, torch.Tensor]]]:
+        """(plan, scores [m, P], (trace, answer) parts of log pi) of each pair of the block that begins at ``start``.
+
+        The scores are a view of a reused buffer, valid until the next item.
+        """
+        block = list(self.plans[start : start + BLOCK])
+        row_bytes = self.scorer.size * self._buffer.element_size()
+        while block:
+            panel = [block.pop(0)]
+            count = len(panel[0].sequences)
+            while block and (count + len(block[0].sequences)) * row_bytes <= BUFFER_BYTES:
+                count += len(block[0].sequences)
+                panel.append(block.pop(0))
+            if len(self._buffer) < count:
+                self._buffer = self.scorer.buffer(count)
+            sequences = [sequence for plan in panel for sequence in plan.sequences]
+            trace, answer = self.scorer.fill(sequences, self._buffer[:count])
+            first = 0
+            for plan in panel:
+                here = slice(first, first + len(plan.sequences))
+                yield plan, self._buffer[here], (trace[here], answer[here])
+                first = here.stop
+
+    def gram(
+        self,
+        plan: PairSequences,
+        rows: torch.Tensor,
+        parts: tuple[torch.Tensor, torch.Tensor],
+        vectors: torch.Tensor,
+    ) -> PairScores:
+        """Pass 1 on one pair; adds its v_a to ``vectors`` [A, P] in place."""
+        log_probs = self._log_probs(plan, parts)
+        coefficients = np.array([f(log_probs) for f in self.totals.values()]).reshape(-1, log_probs.size)
+        weights = torch.from_numpy(coefficients).to(rows.device)
+        gram = np.empty((len(self.scorer.groups), log_probs.size, log_probs.size))
+        for g, columns in enumerate(self.scorer.columns):
+            group = rows[:, columns].double()
+            gram[g] = (group @ group.T).cpu().numpy()
+            vectors[:, columns] += weights @ group
+        return PairScores(log_probs, gram, np.zeros((len(gram), log_probs.size, 0)))
+
+    def products(self, pair: PairScores, rows: torch.Tensor, vectors: torch.Tensor) -> PairScores:
+        """Pass 2 on one pair: <s_j, V_a> per group."""
+        by_group = [(rows[:, c].double() @ vectors[:, c].T).cpu().numpy() for c in self.scorer.columns]
+        return PairScores(pair.log_probs, pair.gram, np.stack(by_group))
+
+    def _log_probs(self, plan: PairSequences, parts: tuple[torch.Tensor, torch.Tensor]) -> PairLogProbs:
+        log_prob = (parts[0] + parts[1]).numpy()
+        if self.reference is None:
+            log_prob_ref = log_prob
+        else:
+            ref = sequence_log_probs(self.reference.model, plan.sequences)
+            log_prob_ref = (ref[0] + ref[1]).numpy()
+        if plan.enumerated:
+            # The traces of the data are posterior traces of the reference: pi_ref(r | x, y), proportional to
+            # pi_ref(r, y | x) over the enumerated traces; the two sides are independent given the answers.
+            sides = [np.exp(log_prob_ref[s] - np.logaddexp.reduce(log_prob_ref[s])) for s in plan.support]
+            weights = np.outer(sides[0], sides[1]).ravel()
+        else:
+            weights = np.full(len(plan.draws), 1.0 / len(plan.draws))
+        return PairLogProbs(
+            prompt_id=plan.pair.prompt_id,
+            log_prob=log_prob,
+            log_prob_ref=log_prob_ref,
+            log_prob_answer=parts[1].numpy().copy(),
+            tokens=np.array([s.tokens for s in plan.sequences], dtype=np.int64),
+            tokens_answer=np.array([s.tokens_answer for s in plan.sequences], dtype=np.int64),
+            draws=plan.draws,
+            weights=weights,
+            enumerated=plan.enumerated,
+            support=plan.support,
+            empty=plan.empty,
+        )

@@ -1,0 +1,89 @@
+"""Which distinct sequences of a pair must be scored, and which of them each trace draw refers to.
+
+Repeated traces are scored once; a draw is a pair of row numbers. Sampled traces are paired in file order, the k-th
+chosen trace with the k-th rejected one, which keeps draws i.i.d. given the answers. Enumerated traces give all E x E
+combinations, with probabilities that follow once the log-probabilities are known.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bvpo_analysis.lrm.formats import EmptyMode
+from bvpo_analysis.lrm.sequences import SequenceAssembler, TokenSequence
+from bvpo_analysis.preferences.rows import require_traces
+from bvpo_analysis.records import Ints, PreferencePair
+
+TraceEnumerator = Callable[[PreferencePair], Sequence[str]]
+"""All traces that carry the prior mass of a prompt, in a fixed order."""
+
+
+@dataclass(frozen=True)
+class PairSequences:
+    """The scoring plan of one pair.
+
+    Attributes:
+        pair: the preference pair.
+        sequences: the m distinct token sequences.
+        draws: [R, 2] rows (chosen, rejected) of each trace draw.
+        support: [2, E] rows of the enumerated traces of each side; E = 0 for sampled traces.
+        empty: [2] rows of the empty-trace sequences (y'+, y'-).
+    """
+
+    pair: PreferencePair
+    sequences: tuple[TokenSequence, ...]
+    draws: Ints
+    support: Ints
+    empty: Ints
+
+    @property
+    def enumerated(self) -> bool:
+        """Whether the draws are the whole law of the traces."""
+        return self.support.shape[1] > 0
+
+
+def plan_pair(
+    assembler: SequenceAssembler,
+    pair: PreferencePair,
+    *,
+    traces: int = 1,
+    empty_mode: EmptyMode = "prefilled",
+    enumerate_traces: TraceEnumerator | None = None,
+) -> PairSequences:
+    """Plan the scoring of one pair.
+
+    Args:
+        assembler: builds the token sequences.
+        pair: the preference pair.
+        traces: number of posterior traces per answer to use; ignored when enumerating.
+        empty_mode: whether the empty block is prefilled (not scored) or generated (scored).
+        enumerate_traces: gives all traces of a prompt; then they replace the sampled ones.
+
+    Raises:
+        InputError: the pair has fewer than ``traces`` traces per answer.
+    """
+    rows: dict[TokenSequence, int] = {}
+
+    def row(sequence: TokenSequence) -> int:
+        return rows.setdefault(sequence, len(rows))
+
+    if enumerate_traces is None:
+        require_traces([pair], traces)
+        listed = [pair.traces(side)[:traces] for side in (0, 1)]
+    else:
+        listed = [tuple(enumerate_traces(pair))] * 2
+    think = np.array(
+        [[row(assembler.with_trace(pair.prompt, t, pair.answer(side))) for t in listed[side]] for side in (0, 1)],
+        dtype=np.int64,
+    )
+    empty = np.array(
+        [row(assembler.with_empty_trace(pair.prompt, pair.empty_answer(side), empty_mode)) for side in (0, 1)],
+        dtype=np.int64,
+    )
+    if enumerate_traces is None:
+        draws, support = think.T.copy(), np.empty((2, 0), dtype=np.int64)
+    else:
+        chosen, rejected = np.meshgrid(think[0], think[1], indexing="ij")
+        draws, support = np.stack([chosen.ravel(), rejected.ravel()], axis=1), think
+    return PairSequences(pair, tuple(rows), draws, support, empty)
