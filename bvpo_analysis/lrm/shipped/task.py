@@ -44,9 +44,7 @@ class Problem:
             raise ValueError(f"a problem has {ITEMS_PER_PROBLEM} distinct letters, got {letters}")
         for letter, digit in self.items:
             if len(letter) != 1 or letter not in LETTERS or digit not in range(10):
-                raise ValueError(
-                    f"an item is a letter from {LETTERS!r} and a digit 0..9, got {(letter, digit)!r}"
-                )
+                raise ValueError(f"an item is a letter from {LETTERS!r} and a digit 0..9, got {(letter, digit)!r}")
 
     @property
     def text(self) -> str:
@@ -78,8 +76,7 @@ class Answer:
     def __post_init__(self) -> None:
         if _ANSWER.fullmatch(self.text) is None:
             raise ValueError(
-                f"an answer is a digit, a letter from {LETTERS!r} and an ending from {ENDINGS}, "
-                f"got {self.text!r}"
+                f"an answer is a digit, a letter from {LETTERS!r} and an ending from {ENDINGS}, got {self.text!r}"
             )
 
     @property
@@ -103,9 +100,7 @@ def parse_problem(text: str) -> Problem:
     ('a', 3)
     """
     if _PROBLEM.fullmatch(text) is None:
-        raise ValueError(
-            f"not a prompt of this task (four items such as a3b7c2d9, letters {LETTERS!r}): {text!r}"
-        )
+        raise ValueError(f"not a prompt of this task (four items such as a3b7c2d9, letters {LETTERS!r}): {text!r}")
     return Problem(tuple((text[i], int(text[i + 1])) for i in range(0, len(text), 2)))
 
 
@@ -138,9 +133,7 @@ def sample_problem(rng: np.random.Generator) -> Problem:
 
 def _trace(order: tuple[tuple[str, int], ...]) -> str:
     sums = itertools.accumulate(digit for _, digit in order)
-    return " ".join(
-        f"{letter}{digit}={total % 10}" for (letter, digit), total in zip(order, sums, strict=True)
-    )
+    return " ".join(f"{letter}{digit}={total % 10}" for (letter, digit), total in zip(order, sums, strict=True))
 
 
 def enumerate_traces(prompt: Problem | str) -> tuple[str, ...]:

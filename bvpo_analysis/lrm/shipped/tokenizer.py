@@ -67,9 +67,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     core.pre_tokenizer = pre_tokenizers.Split(Regex(r" sure| ok|[\s\S]"), behavior="isolated")
     core.decoder = decoders.Fuse()
     # The think tags are ordinary text for readers, so they are matched whole but survive skip_special_tokens.
-    core.add_special_tokens(
-        [AddedToken(t, special=True, normalized=False) for t in (PAD, USER, ASSISTANT, END)]
-    )
+    core.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in (PAD, USER, ASSISTANT, END)])
     core.add_tokens([AddedToken(t, special=False, normalized=False) for t in (THINK, END_THINK)])
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
