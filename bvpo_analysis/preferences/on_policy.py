@@ -1,0 +1,215 @@
+"""On-policy preference pairs: sample n completions per prompt, rank answers by a reward, pair best with worst.
+
+The paper's pipeline: n completions with thinking give (y+, r+), (y-, r-); n completions with an empty trace, ranked by
+the same rule, give the empty-trace answers (y'+, y'-). The rule sees (prompt, answers) only, never a trace: then, given
+the answers, the traces are independent draws from the posterior pi(r | x, y), so that g_t is unbiased at the reference.
+
+Further posterior traces of a given answer are drawn by exact rejection: sample (r, y) again and keep r whenever the
+answer comes out equal. That is feasible for short answers and needs no approximation.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tqdm import tqdm
+
+from bvpo_analysis.lrm.loading import ReasoningModel
+from bvpo_analysis.lrm.sampling import row_seed, sample_completions
+from bvpo_analysis.records import Completion, PreferencePair
+
+Rule = Callable[[str, Sequence[str]], tuple[int, int] | None]
+"""(prompt text, answers) -> indices of the chosen and the rejected answer, or None for a tie."""
+
+Message = Mapping[str, str]
+
+
+@dataclass
+class BuildCounts:
+    """What happened to the prompts and samples of one build.
+
+    Attributes:
+        prompts: prompts sampled.
+        unclosed: thinking completions whose trace or turn never ended; their rate is a bias to be reported.
+        no_pair: prompts dropped because the rule found no pair among the thinking answers.
+        no_empty_pair: prompts dropped because it found none among the empty-trace answers.
+        no_traces: prompts dropped because further posterior traces were not found in time.
+        completions: thinking completions sampled for pairing.
+        rejection_completions: completions sampled for further posterior traces.
+    """
+
+    prompts: int = 0
+    unclosed: int = 0
+    no_pair: int = 0
+    no_empty_pair: int = 0
+    no_traces: int = 0
+    completions: int = 0
+    rejection_completions: int = 0
+
+
+@dataclass(frozen=True)
+class OnPolicySampler:
+    """Draws completions of one model, each from a random stream of its own.
+
+    Attributes:
+        lrm: the policy.
+        seed: base seed; a row's stream depends on (seed, prompt id, purpose, index) only.
+        max_new_tokens: length limit; longer turns count as unclosed.
+        temperature: 1 samples the policy itself; anything else changes the posterior of the traces.
+        batch_size: rows generated together.
+    """
+
+    lrm: ReasoningModel
+    seed: int = 0
+    max_new_tokens: int = 64
+    temperature: float = 1.0
+    batch_size: int = 512
+
+    def _sample(self, requests: Sequence[tuple[str, Sequence[Message], str, int]], *, empty: bool) -> list[list[int]]:
+        prompts = [self.lrm.assembler.prompt(prompt, empty=empty) for _, prompt, _, _ in requests]
+        seeds = [row_seed(self.seed, prompt_id, purpose, index) for prompt_id, _, purpose, index in requests]
+        tokenizer = self.lrm.tokenizer
+        return sample_completions(
+            self.lrm.model,
+            prompts,
+            seeds,
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            eos_id=tokenizer.eos_token_id,
+            pad_id=tokenizer.pad_token_id,
+            batch_size=self.batch_size,
+        )
+
+    def thinking(self, requests: Sequence[tuple[str, Sequence[Message], str, int]]) -> list[Completion | None]:
+        """Completions with a trace for (prompt id, prompt, purpose, index) requests; None for unclosed ones."""
+        turns = [self.lrm.assembler.split(ids) for ids in self._sample(requests, empty=False)]
+        return [None if answer is None else Completion(answer, trace) for trace, answer in turns]
+
+    def without_thinking(self, requests: Sequence[tuple[str, Sequence[Message], str, int]]) -> list[str | None]:
+        """Answers after the prefilled empty block; None for those that never end."""
+        eos, tokenizer = self.lrm.tokenizer.eos_token_id, self.lrm.tokenizer
+        return [
+            tokenizer.decode(ids[:-1], clean_up_tokenization_spaces=False) if ids and ids[-1] == eos else None
+            for ids in self._sample(requests, empty=True)
+        ]
+
+
+def build_pairs(
+    sampler: OnPolicySampler,
+    prompts: Sequence[tuple[str, Sequence[Message]]],
+    rule: Rule,
+    *,
+    samples: int = 5,
+    meta: Mapping[str, Any] | None = None,
+    score: Callable[[str, str], float | None] | None = None,
+    counts: BuildCounts | None = None,
+) -> list[PreferencePair]:
+    """Pair the completions of each prompt by a rule that reads answers only.
+
+    Args:
+        sampler: the policy.
+        prompts: (prompt id, chat messages); the text of the last message is what the rule reads.
+        rule: picks (chosen, rejected) among the answers.
+        samples: n completions per prompt with thinking, and n without.
+        meta: provenance copied into every pair.
+        score: reward of (prompt text, answer), written into the rows.
+        counts: filled with what was dropped and why.
+
+    Returns:
+        Pairs with their generating traces and own empty-trace answers, in prompt order.
+    """
+    counts = counts if counts is not None else BuildCounts()
+
+    def requests(purpose: str) -> list[tuple[str, Sequence[Message], str, int]]:
+        return [(prompt_id, prompt, purpose, k) for prompt_id, prompt in prompts for k in range(samples)]
+
+    thinking = sampler.thinking(requests("think"))
+    empties = sampler.without_thinking(requests("empty"))
+    counts.prompts += len(prompts)
+    counts.completions += len(thinking)
+    counts.unclosed += sum(completion is None for completion in thinking)
+    pairs = []
+    for i, (prompt_id, prompt) in enumerate(prompts):
+        text = prompt[-1]["content"]
+        here = [c for c in thinking[i * samples : (i + 1) * samples] if c is not None]
+        answers = [a for a in empties[i * samples : (i + 1) * samples] if a is not None]
+        pick, pick_empty = rule(text, [c.answer for c in here]), rule(text, answers)
+        if pick is None:
+            counts.no_pair += 1
+        elif pick_empty is None:
+            counts.no_empty_pair += 1
+        else:
+            chosen, rejected = here[pick[0]], here[pick[1]]
+            pairs.append(
+                PreferencePair(
+                    prompt_id=prompt_id,
+                    prompt=tuple(prompt),
+                    chosen=chosen,
+                    rejected=rejected,
+                    empty_chosen=answers[pick_empty[0]],
+                    empty_rejected=answers[pick_empty[1]],
+                    score_chosen=score(text, chosen.answer) if score else None,
+                    score_rejected=score(text, rejected.answer) if score else None,
+                    meta=dict(meta or {}),
+                )
+            )
+    return pairs
+
+
+@dataclass
+class _Search:
+    """Rejection sampling for one pair: the traces found so far and the next sample index."""
+
+    pair: PreferencePair
+    wanted: int
+    found: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))
+    next_index: int = 0
+
+    @property
+    def complete(self) -> bool:
+        return all(len(traces) >= self.wanted for traces in self.found)
+
+
+def add_posterior_traces(
+    sampler: OnPolicySampler,
+    pairs: Sequence[PreferencePair],
+    further: int,
+    *,
+    per_round: int = 32,
+    max_samples: int = 8192,
+    counts: BuildCounts | None = None,
+) -> list[PreferencePair]:
+    """Add ``further`` posterior traces per answer by exact rejection sampling.
+
+    A sample (r, y) of the policy is kept for the side whose answer equals y; the kept traces are i.i.d. draws from
+    pi(r | x, y). Samples are used in index order until both sides are complete, so a pair's traces do not depend on
+    the other pairs. A pair that is still incomplete after ``max_samples`` samples is dropped and counted: its answer
+    is too rare, a fact about the answers that no trace enters.
+    """
+    counts = counts if counts is not None else BuildCounts()
+    searches = [_Search(pair, further) for pair in pairs]
+    open_searches = [search for search in searches if not search.complete]
+    progress = tqdm(total=len(pairs), desc="posterior traces", unit="pair", leave=False)
+    while open_searches:
+        requests = [
+            (search.pair.prompt_id, search.pair.prompt, "posterior", search.next_index + k)
+            for search in open_searches
+            for k in range(per_round)
+        ]
+        drawn = sampler.thinking(requests)
+        counts.rejection_completions += len(drawn)
+        for i, search in enumerate(open_searches):
+            search.next_index += per_round
+            for completion in drawn[i * per_round : (i + 1) * per_round]:
+                for side in (0, 1):
+                    traces = search.found[side]
+                    same = completion is not None and completion.answer == search.pair.answer(side)
+                    if same and len(traces) < search.wanted:
+                        traces.append(completion.trace or "")
+        open_searches = [s for s in open_searches if not s.complete and s.next_index < max_samples]
+        progress.n = sum(search.complete for search in searches)
+        progress.refresh()
+    progress.close()
+    complete = [search for search in searches if search.complete]
+    counts.no_traces += len(searches) - len(complete)
+    return [replace(s.pair, chosen_traces=tuple(s.found[0]), rejected_traces=tuple(s.found[1])) for s in complete]
