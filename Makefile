@@ -50,7 +50,7 @@ format: $(VENV)/.test  ## apply the formatter
 	$(BIN)/ruff format .
 
 exact: $(VENV)/.run  ## recompute the committed exact values by enumerating all traces of all shipped pairs
-	$(RUN) -m bvpo_analysis.preferences.shipped.exact
+	$(RUN) -m bvpo_analysis.exact
 
 lrm: $(VENV)/.run  ## retrain the reasoning model in the box from its seed
 	$(RUN) -m bvpo_analysis.lrm.shipped.train

@@ -1,0 +1,298 @@
+"""results.json: every number of a report as an Estimate, each with the full name of what it refers to.
+
+Layout (schema version 1). ``alpha`` objects follow :class:`bvpo_analysis.records.Alpha`, ``estimate`` objects follow
+:class:`bvpo_analysis.records.Estimate`; infinite interval ends and undefined numbers are null.
+
+    schema_version, config, model, data
+    headline     alpha, verdict, errors [{name, alpha, mse, relative}], half_regret, gain, traces_worth, batch_equivalent
+    alerts       [{level, text}]
+    moments      {name: estimate} of one unit (B = K = 1)
+    estimators   [{name, alpha, traces, sequences, bias_sq, trace_var, data_var, mse, relative}]
+    targets      [{name, alpha, exact}]
+    alpha_grid   [{batch_size, kappa, alpha, low, high, recommended, confidence_set}]
+    curve        [{alpha, bias_sq, trace_var, data_var, mse, mse_low, mse_high}]
+    groups       [{name, parameters, bias_e_sq, var_t, trace_var, alpha}]
+    identified   [{quantity, identified, needs}]
+    exact        {prompts, largest_deviation} or null
+    cost         {sequences, tokens, seconds, peak_memory_bytes}
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bvpo_analysis import mixing
+from bvpo_analysis.exact import ExactTable
+from bvpo_analysis.moments import GradientLaw, Moments, jackknife_estimate
+from bvpo_analysis.records import Alpha, Estimate, PreferencePair
+from bvpo_analysis.study import Study
+
+SCHEMA_VERSION = 1
+TARGET_BATCH_SIZES = (1, 16, 64)
+TRACE_COUNTS = (2, 4, 8)
+
+
+def jsonable(value: Any) -> Any:
+    """Dataclasses to dicts, NumPy numbers to Python's, non-finite floats to null.
+
+    Example:
+        >>> jsonable({"a": np.float64(1.5), "b": float("inf")})
+        {'a': 1.5, 'b': None}
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return jsonable(dataclasses.asdict(value))
+    if isinstance(value, Mapping):
+        return {str(k): jsonable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(v) for v in value]
+    if isinstance(value, np.bool_ | bool):
+        return bool(value)
+    if isinstance(value, np.integer):
+        return int(value)
+    if isinstance(value, np.floating | float):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def study_results(
+    study: Study,
+    pairs: Sequence[PreferencePair],
+    *,
+    batch_size: int,
+    kappa: float,
+    exact: ExactTable | None = None,
+    largest_deviation: float | None = None,
+    checked: int = 0,
+) -> dict[str, Any]:
+    """Everything in results.json that follows from the study, as plain JSON values.
+
+    Args:
+        study: the finished study.
+        pairs: its pairs.
+        batch_size, kappa: what the headline refers to (target M3, one trace per answer).
+        exact: exact moments of the same data, where they are known.
+        largest_deviation: result of recomputing ``checked`` prompts of that table.
+        checked: how many prompts were recomputed.
+    """
+    moments, law = study.moments, study.law(batch_size=batch_size)
+    alpha = mixing.optimal_alpha(law, kappa)
+    return jsonable(
+        {
+            "headline": _headline(study, law, alpha, kappa),
+            "alerts": _alerts(study, pairs, alpha, largest_deviation),
+            "moments": _moment_estimates(moments),
+            "estimators": _estimator_rows(moments, batch_size, kappa),
+            "targets": _target_rows(moments, exact, batch_size, kappa),
+            "alpha_grid": study.alpha_grid().to_dict("records"),
+            "curve": study.error_curve(batch_size=batch_size, kappa=kappa).to_dict("records"),
+            "groups": _group_rows(study, batch_size, kappa),
+            "identified": _identified_rows(moments, pairs),
+            "exact": None
+            if exact is None
+            else {"prompts": exact.moments.n, "checked": checked, "largest_deviation": largest_deviation},
+        }
+    )
+
+
+def _headline(study: Study, law: GradientLaw, alpha: Alpha, kappa: float) -> dict[str, Any]:
+    reference = mixing.error_parts(law, 1.0, kappa).total
+    best = np.clip(mixing.weight_replicates(law, kappa), 0.0, 1.0)
+    fixed = [("g_e alone", 0.0), ("equal mix", 0.5), ("g_t alone", 1.0)]
+    weights = [(name, np.full_like(best, a)) for name, a in fixed] + [("optimal mix", best)]
+    errors = []
+    for name, weight in weights:
+        total = mixing.error_parts(law, weight, kappa).total
+        errors.append(
+            {
+                "name": name,
+                "alpha": float(weight[0]),
+                "mse": jackknife_estimate(total),
+                "relative": jackknife_estimate(total / reference),
+            }
+        )
+    ends = np.minimum(mixing.error_parts(law, 0.0, kappa).total, reference)
+    gain = jackknife_estimate(1.0 - mixing.error_parts(law, best, kappa).total / ends)
+    worth = mixing.traces_worth(study.moments) if study.moments.identifies_trace_variance else None
+    return {
+        "alpha": alpha,
+        "verdict": _verdict(alpha, gain),
+        "errors": errors,
+        "half_regret": mixing.relative_regret(law, 0.5, kappa),
+        "gain": gain,
+        "traces_worth": worth,
+        "batch_equivalent": mixing.batch_size_equivalent(law, kappa),
+    }
+
+
+def _verdict(alpha: Alpha, gain: Estimate) -> dict[str, str]:
+    """A finding and its one-sentence reason; decided by the interval of alpha, not by its point value."""
+    low, high = alpha.estimate.ci_low, alpha.estimate.ci_high
+    if alpha.degenerate:
+        return {"finding": "every weight is equally good", "reason": "g_t and g_e coincide on these data"}
+    if alpha.confidence_set != "interval":
+        reason = "the confidence set of the optimal weight is unbounded; more prompts are needed"
+        return {"finding": "the data do not determine a weight", "reason": reason}
+    if low > 0 and high < 1:
+        return {
+            "finding": "mixing pays",
+            "reason": "the interval of the optimal weight excludes both 0 and 1, so the mix beats either gradient alone",
+        }
+    if low <= 0 and high >= 1:
+        return {
+            "finding": "the data do not tell mixing from not mixing",
+            "reason": "the interval of the optimal weight contains both 0 (g_e alone) and 1 (g_t alone)",
+        }
+    which = "g_e alone (weight 0)" if low <= 0 else "g_t alone (weight 1)"
+    return {
+        "finding": "no evidence that mixing beats one gradient alone",
+        "reason": f"the interval of the optimal weight reaches {which}",
+    }
+
+
+def _alerts(
+    study: Study, pairs: Sequence[PreferencePair], alpha: Alpha, largest_deviation: float | None
+) -> list[dict[str, str]]:
+    alerts: list[dict[str, str]] = []
+
+    def add(level: str, text: str) -> None:
+        alerts.append({"level": level, "text": text})
+
+    width = alpha.estimate.ci_high - alpha.estimate.ci_low
+    if not alpha.degenerate and not study.moments.exact:
+        if alpha.confidence_set != "interval":
+            add("warning", f"The Fieller set of alpha* is a {alpha.confidence_set}: these data do not bound it.")
+        elif width > 0.5:
+            add("warning", f"The interval of alpha* is {width:.2f} wide, more than 0.5; add prompts before using it.")
+    if len(pairs) < 100 and not study.moments.exact:
+        add("warning", f"Only {len(pairs)} prompts; intervals at large batch sizes are optimistic below about 100.")
+    squared_bias = float(study.moments.bias_e_sq[0])
+    if squared_bias <= 0:
+        add("warning", f"The unbiased estimate of |b_e|^2 is {squared_bias:.2g}, not positive: bias is within noise.")
+    elif not study.moments.exact and jackknife_estimate(study.moments.bias_e_sq).ci_low <= 0:
+        add("note", "The interval of |b_e|^2 contains 0; alpha* at large batch sizes is uncertain.")
+    if not study.moments.identifies_trace_variance:
+        add("note", "One trace per answer: trace noise and data noise cannot be told apart, and M1 is not identified.")
+    copied = sum(pair.empty_answers == "copied" for pair in pairs)
+    if copied:
+        add("note", f"{copied} of {len(pairs)} pairs have no empty-trace answers of their own; y' = y was used.")
+    hot = {pair.meta.get("temperature", 1.0) for pair in pairs} - {1, 1.0}
+    if hot:
+        add(
+            "warning", f"Traces were sampled at temperature {sorted(hot)}, not 1: g_t is not unbiased at the reference."
+        )
+    if any(pair.meta.get("trace_source") == "prior" for pair in pairs):
+        add("warning", "Some traces are prior traces drawn for a fixed answer: g_t is biased with them.")
+    if largest_deviation is not None and largest_deviation > 1e-4:
+        add("warning", f"Enumeration differs from the committed exact table by {largest_deviation:.1e} (relative).")
+    return alerts
+
+
+def _moment_estimates(moments: Moments) -> dict[str, Estimate | None]:
+    skip = {"n"}
+    named = {f.name: getattr(moments, f.name) for f in dataclasses.fields(moments) if f.name not in skip}
+    estimates = {k: None if v is None else jackknife_estimate(v) for k, v in named.items()}
+    tau = moments.trace_var
+    estimates["data_var_t"] = None if tau is None else jackknife_estimate(moments.var_t - tau)
+    estimates["cosine_e"] = mixing.cosine_to_target(moments)
+    return estimates
+
+
+def _estimator_rows(moments: Moments, batch_size: int, kappa: float) -> list[dict[str, Any]]:
+    one = moments.population(batch_size)
+    reference = mixing.error_parts(one, 1.0, kappa).total
+    best = np.clip(mixing.weight_replicates(one, kappa), 0.0, 1.0)
+    cases: list[tuple[str, GradientLaw, Any, int, int]] = [("g_t, one trace", one, 1.0, 1, 2)]
+    if moments.identifies_trace_variance:
+        cases += [(f"g_t, mean of {k} traces", moments.population(batch_size, k), 1.0, k, 2 * k) for k in TRACE_COUNTS]
+    cases += [
+        ("g_e, empty trace", one, 0.0, 0, 2),
+        ("g_c, equal mix", one, 0.5, 1, 4),
+        ("g_c, optimal mix", one, best, 1, 4),
+        ("g_t, twice the prompts", moments.population(2 * batch_size), 1.0, 1, 4),
+    ]
+    rows = []
+    for name, law, weight, traces, sequences in cases:
+        parts = mixing.error_parts(law, weight, kappa)
+        split = moments.identifies_trace_variance
+        rows.append(
+            {
+                "name": name,
+                "alpha": float(np.atleast_1d(weight)[0]),
+                "traces": traces,
+                "sequences": sequences,
+                "bias_sq": jackknife_estimate(np.broadcast_to(parts.bias_sq, reference.shape)),
+                "trace_var": jackknife_estimate(parts.trace_var) if split else None,
+                "data_var": jackknife_estimate(parts.data_var) if split else None,
+                "mse": jackknife_estimate(parts.total),
+                "relative": jackknife_estimate(parts.total / reference),
+            }
+        )
+    return rows
+
+
+def _target_rows(moments: Moments, exact: ExactTable | None, batch_size: int, kappa: float) -> list[dict[str, Any]]:
+    def laws(source: Moments) -> list[GradientLaw]:
+        sizes = sorted({*TARGET_BATCH_SIZES, batch_size})
+        found = [source.population(size) for size in sizes]
+        return [*found, source.per_prompt()] if source.identifies_trace_variance else found
+
+    known = {law.target: mixing.optimal_alpha(law, kappa) for law in laws(exact.moments)} if exact else {}
+    rows = []
+    for law in laws(moments):
+        alpha, true = mixing.optimal_alpha(law, kappa), known.get(law.target)
+        rows.append({"name": alpha.name, "alpha": alpha, "exact": None if true is None else true.estimate.value})
+    return rows
+
+
+def _group_rows(study: Study, batch_size: int, kappa: float) -> list[dict[str, Any]]:
+    cases = list(zip(study.scores.groups, study.scores.parameters, strict=True))
+    rows = []
+    for name, size in [*cases, ("all", sum(study.scores.parameters))]:
+        moments = study.moments if name == "all" else study.by_group[name]
+        law = moments.population(batch_size)
+        rows.append(
+            {
+                "name": name,
+                "parameters": size,
+                "bias_e_sq": jackknife_estimate(moments.bias_e_sq),
+                "var_t": jackknife_estimate(moments.var_t),
+                "trace_var": None if moments.trace_var is None else jackknife_estimate(moments.trace_var),
+                "alpha": mixing.optimal_alpha(law, kappa),
+            }
+        )
+    return rows
+
+
+def _identified_rows(moments: Moments, pairs: Sequence[PreferencePair]) -> list[dict[str, Any]]:
+    split = moments.identifies_trace_variance
+    own = all(pair.empty_answers == "own" for pair in pairs)
+    return [
+        {
+            "quantity": "Variance of g_t in total, MSE curve and alpha* against the population target (M3), K = 1",
+            "identified": True,
+            "needs": "one posterior trace per answer, at the reference",
+        },
+        {
+            "quantity": "Bias and variance of g_e, on answers generated without thinking",
+            "identified": own,
+            "needs": "empty_chosen and empty_rejected in every row (y' = y is used otherwise)",
+        },
+        {
+            "quantity": "Split of the variance into trace and data parts; K > 1; worth of an empty trace",
+            "identified": split,
+            "needs": "two or more posterior traces per answer",
+        },
+        {
+            "quantity": "alpha* against each prompt's own marginal gradient (M1)",
+            "identified": split,
+            "needs": "two or more posterior traces per answer",
+        },
+        {
+            "quantity": "Everything without sampling error, and away from the reference",
+            "identified": moments.exact,
+            "needs": "traces that can be enumerated (--traces exact, the model in the box)",
+        },
+    ]
