@@ -9,6 +9,7 @@ correct traces. They carry nearly all of the probability, and what is a limit el
 * :mod:`~bvpo_analysis.lrm.shipped.tokenizer` -- the tokenizer and its chat template
 * :mod:`~bvpo_analysis.lrm.shipped.train` -- ``python -m bvpo_analysis.lrm.shipped.train`` rebuilds all
 * :mod:`~bvpo_analysis.lrm.shipped.evaluation` -- the measurements that a trained model must pass
+* :mod:`~bvpo_analysis.lrm.shipped.model_card` -- the README written beside the weights
 
 ``MODEL_DIR`` is an ordinary Hugging Face model directory::
 

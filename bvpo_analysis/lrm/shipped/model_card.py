@@ -33,9 +33,8 @@ tags: [reasoning, preference-optimization, test-model]
 ---
 # The LRM in the box
 
-A reasoning model of {{ "{:,}".format(facts.parameters) }} parameters in Qwen3 architecture
-({{ recipe.layers }} layers, width {{ recipe.hidden_size }}, {{ recipe.heads }} heads, tied embeddings, float32),
-trained from scratch. It adds four digits modulo ten and thinks by visiting the letters of the prompt in a
+A reasoning model of {{ "{:,}".format(facts.parameters) }} parameters in Qwen3 architecture ({{ recipe.layers }} layers,
+width {{ recipe.hidden_size }}, {{ recipe.heads }} heads, tied embeddings, float32), trained from scratch. It adds four digits modulo ten and thinks by visiting the letters of the prompt in a
 random order with running sums:
 
     <|user|>a3b7c2d9<|assistant|><think>c2=2 a3=5 d9=4 b7=1</think>1b sure.<|end|>
@@ -93,7 +92,8 @@ Seed {{ facts.seed }}; {{ "%.0f"|format(facts.training_cpu_seconds) }} CPU secon
 after `<|assistant|>`, except that an empty block is part of the prompt.
 
 Rebuild: `python -m bvpo_analysis.lrm.shipped.train --seed {{ facts.seed }} --output DIR`. The same machine and
-versions give the same bytes; other processors may round differently, and the gates decide.
+versions give the same bytes; other processors may round differently, and the gates decide. Looking up a letter's
+digit is learned in one jump whose time depends on the seed, so another seed may fail the gates.
 """
 
 
