@@ -37,28 +37,26 @@ def row_seed(seed: int, prompt_id: str, side: str, index: int) -> int:
 
 
 class GumbelMax(LogitsProcessor):
-    """Adds Gumbel noise to logits, each row from its own CPU generator, so that an argmax draws from the
-    softmax.
+    """Adds Gumbel noise to logits, row by row, so that an argmax draws from the softmax.
 
-    The noise is made on the CPU in float64 (the same stream for every device and dtype of the model) in one
+    Each row has its own CPU generator. The noise is made on the CPU in float64 (the same stream for every device and dtype of the model) in one
     (V,) buffer per step and row. Rows that have already ended draw nothing.
     """
 
-    def __init__(
-        self, row_seeds: Sequence[int], temperature: float, eos_ids: Sequence[int], prompt_width: int
-    ):
+    def __init__(self, row_seeds: Sequence[int], temperature: float, eos_ids: Sequence[int], prompt_width: int):
         self.generators = [torch.Generator().manual_seed(seed) for seed in row_seeds]
         self.temperature = temperature
         self.eos_ids = torch.tensor(list(eos_ids))
+        self.ended = torch.zeros(len(self.generators), dtype=torch.bool)
         self.prompt_width = prompt_width
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Map token ids (rows, length) and logits (rows, V) to perturbed logits (rows, V)."""
-        new = input_ids[:, self.prompt_width :].cpu()
-        ended = torch.isin(new, self.eos_ids).any(dim=1).tolist()
+        if input_ids.shape[1] > self.prompt_width:
+            self.ended |= torch.isin(input_ids[:, -1].cpu(), self.eos_ids)
         noise = torch.ones(scores.shape, dtype=torch.float64)
         for row, generator in enumerate(self.generators):
-            if not ended[row]:
+            if not self.ended[row]:
                 torch.rand(scores.shape[1], generator=generator, dtype=torch.float64, out=noise[row])
         # u = 0 gives -inf, a token that is not chosen; u < 1 always, so +inf cannot occur.
         noise.log_().neg_().log_().neg_()
@@ -67,8 +65,7 @@ class GumbelMax(LogitsProcessor):
 
 @contextmanager
 def _plain_generation_config(model: Any) -> Iterator[None]:
-    """Hide the model's own generation defaults (repetition penalty, top-k, ...), which would change the law
-    sampled."""
+    """Hide the model's own generation defaults, such as a repetition penalty: they would change the law."""
     saved = model.generation_config
     model.generation_config = GenerationConfig()
     try:

@@ -33,9 +33,10 @@ tags: [reasoning, preference-optimization, test-model]
 ---
 # The LRM in the box
 
-A reasoning model of {{ "{:,}".format(facts.parameters) }} parameters in Qwen3 architecture ({{ recipe.layers }} layers,
-width {{ recipe.hidden_size }}, {{ recipe.heads }} heads, tied embeddings, float32), trained from scratch. It adds four digits modulo ten and thinks by visiting the letters of the prompt in a
-random order with running sums:
+A reasoning model of {{ "{:,}".format(facts.parameters) }} parameters in Qwen3 architecture
+({{ recipe.layers }} layers, width {{ recipe.hidden_size }}, {{ recipe.heads }} heads, tied embeddings, float32),
+trained from scratch. It adds four digits modulo ten and thinks by visiting the letters of the prompt in a random
+order with running sums:
 
     <|user|>a3b7c2d9<|assistant|><think>c2=2 a3=5 d9=4 b7=1</think>1b sure.<|end|>
 
@@ -72,7 +73,7 @@ for means). A gate holds if the whole interval lies inside it; weights that miss
 | quantity | value | SE | 95 % interval | n | gate |
 |---|---|---|---|---|---|
 {% for name, m in facts.measurements.items() -%}
-| {{ descriptions[name] }} | {{ "%.4f"|format(m.value) }} | {{ "%.4f"|format(m.se) }} \
+| {{ descriptions[name] }} | {{ "%.4f"|format(m.value) }} | {{ "%.2g"|format(m.se) }} \
 | {{ "%.4f"|format(m.ci_low) }} – {{ "%.4f"|format(m.ci_high) }} | {{ m.n }} \
 | {{ "%.4g"|format(gates[name].low) }} – {{ "%.4g"|format(gates[name].high) }} |
 {% endfor %}
