@@ -1,0 +1,31 @@
+"""Figures: pure functions ``plot_*(result, ax)`` that draw rows of results.json, and one style.
+
+They take plain rows (lists of dicts, or DataFrames) and a Matplotlib Axes, return the Axes, load no model and compute
+no statistics. ``style`` has the colours, the paper widths and the two ways out: files (PDF, PNG, CSV) and inline SVG.
+
+Example:
+    >>> from bvpo_analysis.figures import new_figure, plot_estimators
+    >>> one = {"value": 1.0, "ci_low": 1.0, "ci_high": 1.0}
+    >>> figure, ax = new_figure()
+    >>> ax = plot_estimators([{"name": "g_t, one trace", "sequences": 2, "relative": one}], ax)
+    >>> [label.get_text() for label in ax.get_yticklabels()][0].endswith("one trace  (2)")
+    True
+"""
+
+from bvpo_analysis.figures.alpha_grid import plot_alpha_grid
+from bvpo_analysis.figures.estimators import plot_estimators
+from bvpo_analysis.figures.groups import plot_groups
+from bvpo_analysis.figures.mse_alpha import plot_mse_alpha, stack_is_clipped
+from bvpo_analysis.figures.style import new_figure, paper_style, save_figure, to_svg
+
+__all__ = [
+    "new_figure",
+    "paper_style",
+    "plot_alpha_grid",
+    "plot_estimators",
+    "plot_groups",
+    "plot_mse_alpha",
+    "save_figure",
+    "stack_is_clipped",
+    "to_svg",
+]
