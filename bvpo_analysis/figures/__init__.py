@@ -16,9 +16,11 @@ from bvpo_analysis.figures.alpha_grid import plot_alpha_grid
 from bvpo_analysis.figures.estimators import plot_estimators
 from bvpo_analysis.figures.groups import plot_groups
 from bvpo_analysis.figures.mse_alpha import plot_mse_alpha, stack_is_clipped
-from bvpo_analysis.figures.style import new_figure, paper_style, save_figure, to_svg
+from bvpo_analysis.figures.style import SCREEN_WIDTH, TEXT_WIDTH, new_figure, paper_style, save_figure, to_svg
 
 __all__ = [
+    "SCREEN_WIDTH",
+    "TEXT_WIDTH",
     "new_figure",
     "paper_style",
     "plot_alpha_grid",

@@ -46,7 +46,7 @@ def plot_alpha_grid(rows: pd.DataFrame | Sequence[Mapping[str, Any]], ax: Axes) 
         for row in mine:
             at, value = row["batch_size"] * shift, row["alpha"]
             known = any(row is other for other in bounded)
-            if not known and row["low"] is None and row["high"] is None and row["confidence_set"] != "line":
+            if row["low"] is None and row["high"] is None:
                 ax.plot([at], [strip], "x", color=colour, markersize=3.5, clip_on=False)
                 undetermined = True
                 continue
@@ -86,9 +86,10 @@ def plot_alpha_grid(rows: pd.DataFrame | Sequence[Mapping[str, Any]], ax: Axes) 
     # Legends fill column by column: a line, then the note below it, so that the notes make a row of their own.
     columns = zip_longest(lines, notes)
     handles = [handle for pair in columns for handle in pair if handle is not None]
-    ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(lines), borderaxespad=0.2)
+    ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(lines), borderaxespad=0.2,
+              columnspacing=1.2)  # fmt: skip
     return ax
 
 
-def _series(count: int) -> list[tuple[str, str, str]]:
+def _series(count: int) -> list[tuple[str, Any, str]]:
     return [SERIES[i % len(SERIES)] for i in range(count)]

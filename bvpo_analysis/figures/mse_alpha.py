@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bvpo_analysis.figures.style import BLUE, INK, MUTED, ORANGE, PAPER, SKY, column, rows_of
+from bvpo_analysis.figures.style import BLUE, INK, MUTED, ORANGE, PAPER, SCREEN_WIDTH, SKY, column, rows_of
 
 BANDS = (("bias_sq", "squared bias", ORANGE), ("trace_var", "trace variance", SKY), ("data_var", "data variance", BLUE))
 
@@ -55,7 +55,7 @@ def plot_mse_alpha(
     if errors:
         fixed, best = list(errors)[:-1], list(errors)[-1]
         points = [(row["alpha"], row["mse"]["value"]) for row in fixed if row["mse"]["value"] is not None]
-        style = {"linestyle": "none", "markeredgecolor": INK, "zorder": 5}
+        style: dict[str, Any] = {"linestyle": "none", "markeredgecolor": INK, "zorder": 5}
         ax.plot(*zip(*points, strict=True), "o", markerfacecolor=PAPER, label="fixed weights 0, ½, 1", **style)
         if alpha is None or not alpha.get("degenerate"):
             ax.plot([best["alpha"]], [best["mse"]["value"]], "D", markerfacecolor=INK, label="α*, recommended", **style)
@@ -80,7 +80,8 @@ def plot_mse_alpha(
     )
     ax.set_xlabel("weight α of $g_\\mathrm{t}$ in the mix")
     ax.set_ylabel("mean squared error")
-    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, borderaxespad=0.2, columnspacing=1.4)
+    columns = 3 if ax.get_figure(root=True).get_figwidth() > SCREEN_WIDTH else 2
+    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, borderaxespad=0.2, columnspacing=1.4)
     return ax
 
 

@@ -20,22 +20,22 @@ INK, MUTED, RULE, PAPER = "#1b1f24", "#6a737d", "#d0d7de", "#fffffe"
 """Text and lines, secondary text, grid, background. In a page they follow the page (see :func:`to_svg`)."""
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 """Okabe-Ito colours."""
-SERIES: tuple[tuple[str, str, str], ...] = (
+SERIES: tuple[tuple[str, Any, str], ...] = (
     (BLUE, "-", "o"),
     (VERMILLION, "--", "s"),
     (GREEN, "-.", "^"),
     (PURPLE, ":", "D"),
-    (ORANGE, (0, (6, 1, 1, 1, 1, 1)), "v"),  # type: ignore[assignment]
-    (SKY, (0, (1, 1)), "P"),  # type: ignore[assignment]
+    (ORANGE, (0, (6, 1, 1, 1, 1, 1)), "v"),
+    (SKY, (0, (1, 1)), "P"),
 )
 """Colour, line style and marker of the first, second, ... line."""
 
-TEXT_WIDTH, COLUMN_WIDTH = 5.5, 3.25
-"""Inches: the text of a one-column paper, and a column of a two-column paper."""
+TEXT_WIDTH, SCREEN_WIDTH = 5.5, 4.4
+"""Inches: the text of a one-column paper, and a width whose labels can still be read on a phone."""
 WEIGHT_LIMITS = (-0.25, 1.25)
 """Where weights are drawn. Mixing weights outside [0, 1] are never recommended; far ones are marked at the edge."""
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # comes with Matplotlib, so that every machine draws the same
     "mathtext.fontset": "dejavusans",
@@ -102,11 +102,11 @@ def column(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
 
 
 def symbols(text: str) -> str:
-    """Plain-text symbols such as g_t as mathtext.
+    r"""Plain-text symbols such as g_t as mathtext.
 
     Example:
-        >>> symbols("g_t, one trace")
-        '$g_\\mathrm{t}$, one trace'
+        >>> print(symbols("g_t, one trace"))
+        $g_\mathrm{t}$, one trace
     """
     return re.sub(r"\b([gb])_([tec])\b", r"$\1_\\mathrm{\2}$", text)
 
@@ -145,8 +145,8 @@ _THEMED = {
 def to_svg(figure: Figure, name: str = "figure", title: str = "", description: str = "") -> str:
     """The figure as an ``<svg>`` element to put into a page, with a text alternative.
 
-    The XML prolog, metadata and namespaces are removed (HTML does not need them), ink and grid follow the colours of the
-    page, and ids begin with ``name``, so that several figures can share a page.
+    The XML prolog, metadata and namespaces are removed (HTML does not need them), ink and grid follow the colours of
+    the page, and ids begin with ``name``, so that several figures can share a page.
 
     Args:
         figure: the figure.

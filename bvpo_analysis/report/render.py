@@ -207,24 +207,24 @@ class Drawing:
     data: pd.DataFrame
 
 
-def drawings(results: Mapping[str, Any]) -> dict[str, Drawing]:
-    """Every figure the results have data for, by name."""
+def drawings(results: Mapping[str, Any], width: float = figures.TEXT_WIDTH) -> dict[str, Drawing]:
+    """Every figure the results have data for, by name, at this width in inches."""
     found = []
     with figures.paper_style():
         if results.get("curve"):
-            found.append(_draw_curve(results))
+            found.append(_draw_curve(results, width))
         if results.get("estimators"):
-            found.append(_draw_estimators(results["estimators"]))
+            found.append(_draw_estimators(results["estimators"], width))
         if results.get("alpha_grid"):
-            found.append(_draw_grid(results["alpha_grid"]))
+            found.append(_draw_grid(results["alpha_grid"], width))
         if results.get("groups"):
-            found.append(_draw_groups(results["groups"]))
+            found.append(_draw_groups(results["groups"], width))
     return {drawing.name: drawing for drawing in found}
 
 
-def _draw_curve(results: Mapping[str, Any]) -> Drawing:
+def _draw_curve(results: Mapping[str, Any], width: float) -> Drawing:
     head, curve = results["headline"], results["curve"]
-    figure, ax = figures.new_figure(height=3.3)
+    figure, ax = figures.new_figure(width, height=3.3)
     figures.plot_mse_alpha(curve, ax, errors=head["errors"], alpha=head["alpha"])
     caption = (
         "MSE of the mix g_c = α g_t + (1 − α) g_e against α, stacked by origin, and its total with a 95 % interval. "
@@ -232,16 +232,16 @@ def _draw_curve(results: Mapping[str, Any]) -> Drawing:
     )
     if figures.stack_is_clipped(curve):
         caption += (
-            " An unbiased estimate of a part is negative at some weights; its band is drawn as zero there, so the bands "
-            "do not add up to the line, which is the true total."
+            " An unbiased estimate of a part is negative at some weights; its band is drawn as zero there, so the "
+            "bands do not add up to the line, which is the true total."
         )
     marks = [f"{row['name']} {estimate_text(row['mse'])}" for row in head["errors"]]
     alt = "Mean squared error against the mixing weight. " + "; ".join(marks) + "."
     return Drawing("mse_alpha", "MSE against the mixing weight", caption, alt, figure, pd.DataFrame(curve))
 
 
-def _draw_estimators(rows: Sequence[Mapping[str, Any]]) -> Drawing:
-    figure, ax = figures.new_figure(height=0.65 + 0.23 * len(rows))
+def _draw_estimators(rows: Sequence[Mapping[str, Any]], width: float) -> Drawing:
+    figure, ax = figures.new_figure(width, height=0.65 + 0.23 * len(rows))
     figures.plot_estimators(rows, ax)
     caption = (
         "MSE relative to g_t with one trace, with 95 % intervals. In brackets: sequences to score per preference pair."
@@ -253,8 +253,8 @@ def _draw_estimators(rows: Sequence[Mapping[str, Any]]) -> Drawing:
     return Drawing("estimators", "MSE of the estimators", caption, f"{alt}.", figure, pd.DataFrame(data))
 
 
-def _draw_grid(rows: Sequence[Mapping[str, Any]]) -> Drawing:
-    figure, ax = figures.new_figure(height=3.2)
+def _draw_grid(rows: Sequence[Mapping[str, Any]], width: float) -> Drawing:
+    figure, ax = figures.new_figure(width, height=3.2)
     figures.plot_alpha_grid(rows, ax)
     caption = (
         "Unclipped α* against batch size, one line per κ, with 95 % intervals. Filled markers have a bounded interval. "
@@ -267,8 +267,8 @@ def _draw_grid(rows: Sequence[Mapping[str, Any]]) -> Drawing:
     return Drawing("alpha_grid", "α* against batch size and κ", caption, alt, figure, pd.DataFrame(rows))
 
 
-def _draw_groups(rows: Sequence[Mapping[str, Any]]) -> Drawing:
-    figure, ax = figures.new_figure(height=0.65 + 0.23 * len(rows))
+def _draw_groups(rows: Sequence[Mapping[str, Any]], width: float) -> Drawing:
+    figure, ax = figures.new_figure(width, height=0.65 + 0.23 * len(rows))
     figures.plot_groups(rows, ax)
     caption = "Unclipped α* of every parameter group and of the whole gradient, with 95 % intervals."
     alt = "; ".join(f"{row['name']} {' '.join(weight_parts(row['alpha'])).strip()}" for row in rows)
@@ -290,7 +290,7 @@ def _ends(name: str, estimate: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def grid_parts(row: Mapping[str, Any]) -> tuple[str, str]:
     """One cell of the table of batch sizes and kappas."""
-    unknown = row["low"] is None and row["high"] is None and row["confidence_set"] != "line"
+    unknown = row["low"] is None and row["high"] is None
     estimate = {"value": row["alpha"], "se": 0.0, "ci_low": row["low"], "ci_high": row["high"]}
     return weight_parts({"estimate": estimate, "confidence_set": row["confidence_set"], "degenerate": unknown})
 
@@ -391,7 +391,7 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
         "warnings": sum(alert["level"] == "warning" for alert in alerts),
         "exact_law": head["alpha"]["estimate"].get("method") == "exact",
         "clusters": head["alpha"]["estimate"].get("n"),
-        "moments": [(*MOMENTS.get(key, (key, "")), value) for key, value in moments.items()],
+        "moments": [(*MOMENTS.get(key, (key, "")), value) for key, value in moments.items() if _is_estimate(value)],
         "glossary": GLOSSARY,
         "kappas": list(dict.fromkeys(row["kappa"] for row in grid)),
         "grid": {size: [row for row in grid if row["batch_size"] == size] for size in _unique(grid, "batch_size")},
@@ -409,6 +409,10 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
         "data": data,
         "title": f"Optimal mixing weight, {data['regime']} regime" if data.get("regime") else "Optimal mixing weight",
     }
+
+
+def _is_estimate(value: Any) -> bool:
+    return value is None or (isinstance(value, Mapping) and "value" in value)
 
 
 def _unique(rows: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
@@ -451,7 +455,7 @@ def render_html(results: Mapping[str, Any]) -> str:
             "svg": Markup(figures.to_svg(drawing.figure, f"fig-{name}", drawing.title, drawing.alt)),
             "caption": drawing.caption,
         }
-        for name, drawing in drawings(results).items()
+        for name, drawing in drawings(results, figures.SCREEN_WIDTH).items()
     }
     template = _environment(html=True).get_template("report.html.j2")
     return template.render(**_context(results), figures=svg)

@@ -1,0 +1,475 @@
+"""Pages show every number of the results and none of their own."""
+
+import copy
+import re
+from html.parser import HTMLParser
+from importlib import resources
+
+import pytest
+
+from bvpo_analysis.report import render
+
+
+def estimate(value, half=None, method="jackknife"):
+    if half is None:
+        return {"value": value, "se": 0.0, "ci_low": value, "ci_high": value, "n": 64, "method": method}
+    return {"value": value, "se": half / 2, "ci_low": value - half, "ci_high": value + half, "n": 64, "method": method}
+
+
+def alpha(name, value, low, high, confidence_set="interval", degenerate=False):
+    bounded = confidence_set == "interval" and not degenerate
+    return {
+        "name": name,
+        "estimate": {
+            "value": value,
+            "se": 0.03,
+            "ci_low": low,
+            "ci_high": high,
+            "n": 64,
+            "method": "fieller-jackknife",
+        },
+        "recommended": min(max(value, 0.0), 1.0),
+        "recommended_low": max(low, 0.0) if bounded else 0.0,
+        "recommended_high": min(high, 1.0) if bounded else 1.0,
+        "degenerate": degenerate,
+        "confidence_set": confidence_set,
+    }
+
+
+NAME = "alpha_star.population.B16.K1.kappa1"
+
+
+def sample():
+    """Complete results as of a small run, with sets of every shape."""
+    names = ["g_e alone", "equal mix", "g_t alone", "optimal mix"]
+    weights = [0.0, 0.5, 1.0, 0.3217]
+    relative = [estimate(0.513, 0.21), estimate(0.4071, 0.0437), estimate(1.0), estimate(0.3313, 0.0813)]
+    errors = [
+        {"name": n, "alpha": w, "mse": estimate(0.104 + 0.01 * i, 0.0093), "relative": relative[i]}
+        for i, (n, w) in enumerate(zip(names, weights, strict=True))
+    ]
+    parts = {"bias_sq": estimate(-2.13e-05, 3.7e-05), "trace_var": estimate(0.056, 0.0064), "mse": estimate(0.1, 0.01)}
+    estimators = [
+        {"name": n, "alpha": a, "traces": k, "sequences": s, **parts, "data_var": estimate(0.048, 0.006), "relative": r}
+        for n, a, k, s, r in [
+            ("g_t, one trace", 1.0, 1, 2, relative[2]),
+            ("g_e, empty trace", 0.0, 0, 2, relative[0]),
+            ("g_c, optimal mix", 0.3217, 1, 4, relative[3]),
+        ]
+    ]
+    shapes = [
+        (0.32, 0.21, 0.44, "interval"),
+        (-2.88, 0.53, 1.63, "complement"),
+        (0.4, None, 0.9, "half-line"),
+        (0.5, None, None, "line"),
+    ]
+    grid = [
+        {"batch_size": b, "kappa": k, "alpha": v, "low": lo, "high": hi, "recommended": v, "confidence_set": shape}
+        for (v, lo, hi, shape), b in zip(shapes, (1, 16, 64, 1024), strict=True)
+        for k in (1.0, 0.01)
+    ]
+    group = {"bias_e_sq": estimate(0.2, 0.1), "var_t": estimate(1.5, 0.1), "trace_var": estimate(0.7, 0.1)}
+    return {
+        "schema_version": 1,
+        "config": {"model": None, "seed": 20251, "batch_size": 16, "params": "layers\\.0|norm", "quick": True},
+        "model": {
+            "name": "tiny <lrm>",
+            "fingerprint": "3fa9",
+            "parameters": 284000,
+            "groups": ["embedding", "layer 0"],
+        },
+        "data": {
+            "source": "correct.jsonl",
+            "regime": "correct",
+            "pairs": 64,
+            "fingerprint": "b7c2",
+            "traces_per_answer": 4,
+            "empty_answers_own": 64,
+            "tokens_trace_mean": 31.25,
+            "tokens_answer_mean": 5.125,
+            "provenance": {"kept": 512},
+        },
+        "headline": {
+            "alpha": alpha(NAME, 0.3217, 0.2134, 0.4391),
+            "verdict": {"finding": "mixing pays", "reason": "the interval excludes both ends"},
+            "errors": errors,
+            "half_regret": estimate(0.229, 0.117),
+            "gain": estimate(0.35, 0.1),
+            "traces_worth": estimate(0.5647, 0.134),
+            "batch_equivalent": estimate(3.018, 0.77),
+        },
+        "alerts": [
+            {"level": "note", "text": "The interval of |b_e|^2 contains 0; alpha* is uncertain."},
+            {"level": "warning", "text": "Only 64 prompts <so far>."},
+        ],
+        "moments": {
+            "bias_e_sq": estimate(-0.0208, 0.032),
+            "trace_var": estimate(0.9, 0.1),
+            "unheard_of": estimate(7.5, 1),
+        },
+        "estimators": estimators,
+        "targets": [
+            {"name": NAME, "alpha": alpha(NAME, 0.3217, 0.2134, 0.4391), "exact": 0.30157},
+            {
+                "name": "alpha_star.per_prompt.K1.kappa0.1",
+                "alpha": alpha("alpha_star.per_prompt.K1.kappa0.1", -0.44, 0.474, 3.046, "complement"),
+                "exact": None,
+            },
+        ],
+        "alpha_grid": grid,
+        "curve": [
+            {
+                "alpha": a / 4,
+                "bias_sq": 0.01 * (1 - a / 4) - 0.003,
+                "trace_var": 0.003 * a,
+                "data_var": 0.09,
+                "mse": 0.097 + 0.0005 * a,
+                "mse_low": 0.09,
+                "mse_high": 0.12,
+            }
+            for a in range(5)
+        ],
+        "groups": [
+            {"name": "embedding", "parameters": 3072, **group, "alpha": alpha(NAME, 0.24, -0.02, 0.39)},
+            {"name": "all", "parameters": 284000, **group, "alpha": alpha(NAME, 0.3217, 0.2134, 0.4391)},
+        ],
+        "identified": [
+            {"quantity": "Split", "identified": True, "needs": "two traces"},
+            {"quantity": "alpha* off the reference", "identified": False, "needs": "enumeration (y' = y | else)"},
+        ],
+        "exact": {"prompts": 512, "checked": 32, "largest_deviation": 3.14e-08},
+        "versions": {"python": "3.11.2", "torch": "2.13.0"},
+        "cost": {"sequences": 640, "tokens": 31234, "seconds": 42.117, "peak_memory_bytes": 812345678},
+    }
+
+
+def bare():
+    """Results of an ordinary file: one trace per answer, nothing exact, nothing alarming."""
+    results = sample()
+    results["headline"]["traces_worth"] = None
+    results |= {"alerts": [], "exact": None, "groups": [], "config": {}, "versions": {}}
+    results["moments"]["trace_var"] = None
+    for row in results["estimators"]:
+        row |= {"trace_var": None, "data_var": None}
+    for row in results["curve"]:
+        row |= {"trace_var": None, "data_var": None}
+    for row in results["targets"]:
+        row["exact"] = None
+    return results
+
+
+def degenerate():
+    results = sample()
+    results["headline"]["alpha"] = alpha(NAME, 0.5, None, None, "line", degenerate=True)
+    results["headline"]["alpha"]["estimate"] |= {"se": None, "method": "degenerate"}
+    results["headline"]["half_regret"] = {**estimate(0.0), "value": None, "ci_low": None, "ci_high": None, "se": None}
+    return results
+
+
+def exact():
+    """Enumerated traces: every number exact."""
+
+    def visit(value):
+        if isinstance(value, dict) and "ci_low" in value:
+            return {**value, "se": 0.0, "ci_low": value["value"], "ci_high": value["value"], "n": 0, "method": "exact"}
+        if isinstance(value, dict):
+            return {key: visit(item) for key, item in value.items()}
+        return [visit(item) for item in value] if isinstance(value, list) else value
+
+    results = visit(sample())
+    results["data"]["traces_per_answer"] = "exact"
+    for row in results["curve"]:
+        row |= {"mse_low": row["mse"], "mse_high": row["mse"]}
+    return results
+
+
+CASES = {"sample": sample, "bare": bare, "degenerate": degenerate, "exact": exact}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request):
+    return CASES[request.param]()
+
+
+@pytest.fixture(scope="module")
+def page(case):
+    return render.render_html(case)
+
+
+@pytest.fixture(scope="module")
+def html():
+    return render.render_html(sample())
+
+
+@pytest.fixture(scope="module")
+def markdown():
+    return render.render_markdown(sample())
+
+
+class Reader(HTMLParser):
+    """Text of a page, its ids and links, and whether its tags are balanced."""
+
+    VOID = frozenset({"meta", "br", "hr", "img", "link", "input"})
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.words, self.ids, self.targets, self.tags = [], [], [], [], []
+        self.feed(page)
+        self.close()
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        self._see(tag, attrs)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self._see(tag, attrs)
+
+    def _see(self, tag, attrs):
+        self.tags.append(tag)
+        for key, value in attrs:
+            if key == "id":
+                self.ids.append(value)
+            if key == "href":
+                self.targets.append(value)
+            assert key not in ("src", "onload", "onclick"), (tag, key)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+
+
+# --------------------------------------------------------------------------------------------- the formatter
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text"),
+    [
+        (0.343, 0.281, 0.4149, "0.34 [0.28, 0.41]"),
+        (0.31637, 0.28238, 0.34693, "0.316 [0.282, 0.347]"),
+        (4.93, 0.313, 9.55, "4.9 [0.3, 9.6]"),
+        (151.2, 120.1, 190.4, "151 [120, 190]"),
+        (2.2e-06, -2.13e-05, 2.49e-05, "0.2 × 10⁻⁵ [−2.1, 2.5] × 10⁻⁵"),
+        (-0.0208, -0.0529, 0.0114, "−0.021 [−0.053, 0.011]"),
+        (-0.001, -0.6, 0.6, "0.0 [−0.6, 0.6]"),
+        (0.5, 0.2, None, "0.50 [0.20, unbounded]"),
+        (0.5, None, 0.8, "0.50 [unbounded, 0.80]"),
+        (1.0, 1.0, 1.0, "1"),
+        (0.0, 0.0, 0.0, "0"),
+        (0.21886, 0.21886, 0.21886, "0.219"),
+        (None, None, None, "n/a"),
+    ],
+)
+def test_digits_follow_the_interval(value, low, high, text):
+    shown = render.estimate_text({"value": value, "se": 0.1, "ci_low": low, "ci_high": high})
+    assert shown == text
+
+
+def test_null_ends_without_a_standard_error_are_no_interval():
+    assert render.estimate_text({"value": 0.5, "se": None, "ci_low": None, "ci_high": None}) == "0.5"
+    assert render.estimate_text(None) == "n/a"
+
+
+def test_weights_say_what_kind_of_set_they_have():
+    assert render.weight_parts(alpha("n", -0.44, 0.474, 3.046, "complement")) == ("−0.44", "outside (0.47, 3.05)")
+    assert render.weight_parts(alpha("n", 0.4, None, None, "line")) == ("0.4", "[unbounded]")
+    assert render.weight_parts(alpha("n", 0.5, None, None, "line", degenerate=True)) == ("not determined", "")
+    assert render.weight_parts(alpha("n", 0.4, None, 0.9, "half-line")) == ("0.40", "[unbounded, 0.90]")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (NAME, {"target": "population", "batch_size": "16", "traces": "1", "kappa": "1"}),
+        (
+            "alpha_star.per_prompt.K4.kappa0.01",
+            {"target": "per_prompt", "batch_size": "", "traces": "4", "kappa": "0.01"},
+        ),
+        ("alpha_star.population.B2.5.K1.kappa1e-05", {"target": "population", "batch_size": "2.5", "kappa": "1e-05"}),
+        ("something else", {"target": "something else"}),
+    ],
+)
+def test_names_of_weights_are_read(name, expected):
+    found = render.target_of(name)
+    assert {key: found[key] for key in expected} == expected
+
+
+# ------------------------------------------------------------------------------------------------- the pages
+
+
+def first_screen(results):
+    """Value and interval of every number that the first screen must show."""
+    head = results["headline"]
+    yield render.recommended_parts(head["alpha"])
+    yield render.weight_parts(head["alpha"])
+    for row in head["errors"]:
+        yield render.estimate_parts(row["mse"])
+        yield render.estimate_parts(row["relative"])
+    yield render.percent_parts(head["half_regret"])
+    yield render.estimate_parts(head["batch_equivalent"])
+    if head["traces_worth"]:
+        yield render.estimate_parts(head["traces_worth"])
+
+
+def test_the_first_screen_shows_every_headline_number(case, page):
+    text = Reader(page).text
+    screen = text[: text.index("Alerts")]
+    assert case["headline"]["alpha"]["name"] in screen
+    assert "mixing pays" in screen
+    for value, interval in first_screen(case):
+        assert f"{value} {interval}".strip() in screen or (value in screen and interval in screen)
+
+
+def test_markdown_shows_the_same(case):
+    text = render.render_markdown(case)
+    for value, interval in first_screen(case):
+        assert f"{value} {interval}".strip() in text
+
+
+def test_every_estimate_of_the_tables_is_in_both_pages(html, markdown):
+    results, text = sample(), Reader(html).text
+    rows = [
+        row[key] for row in results["estimators"] for key in ("bias_sq", "trace_var", "data_var", "mse", "relative")
+    ]
+    rows += [row[key] for row in results["groups"] for key in ("bias_e_sq", "var_t", "trace_var")]
+    rows += list(results["moments"].values())
+    for item in rows:
+        assert render.estimate_text(item) in text
+        assert render.estimate_text(item) in markdown
+    for row in results["alpha_grid"]:
+        assert " ".join(render.grid_parts(row)).strip() in text
+
+
+def test_the_page_is_well_formed_and_self_contained(page):
+    reader = Reader(page)
+    assert reader.open == []
+    assert len(reader.ids) == len(set(reader.ids))
+    assert all(target.startswith("#") and target[1:] in reader.ids for target in reader.targets)
+    assert "http" not in page
+    assert "src=" not in page
+    assert "@import" not in page
+    assert not re.search(r"url\((?!#)", page)
+    assert not {"script", "link", "img", "iframe"} & set(reader.tags)
+
+
+def test_every_figure_has_words(html):
+    for name in ("mse_alpha", "estimators", "alpha_grid", "groups"):
+        assert f'aria-labelledby="fig-{name}-title fig-{name}-desc"' in html
+        assert re.search(rf'<desc id="fig-{name}-desc">[^<]{{20,}}</desc>', html)
+
+
+def test_text_from_outside_is_escaped(html, markdown):
+    assert "tiny &lt;lrm&gt;" in html
+    assert "Only 64 prompts &lt;so far&gt;." in html
+    assert r"y' = y \| else" in markdown
+    assert r"tiny \<lrm\>" in markdown
+
+
+def test_warnings_come_first(html):
+    assert html.index("Only 64 prompts") < html.index("α* is uncertain")
+
+
+def test_no_alert_is_said():
+    assert "no check of these data raised an alert" in render.render_html(bare())
+    assert "no check of these data raised an alert" in render.render_markdown(bare())
+
+
+def test_a_negative_square_is_explained_and_shown(html, markdown):
+    for text in (Reader(html).text, markdown):
+        assert "is drawn as zero there" in text
+        assert "−0.021 [−0.053, 0.011]" in text
+
+
+def test_configuration_and_provenance_are_complete(html, markdown):
+    results = sample()
+    for text in (Reader(html).text, markdown):
+        text = text.replace("\u2009", " ")
+        for word in ("20251", "3fa9", "b7c2", "31.2", "provenance.kept", "3.11.2", "775 MiB", "31 234", "42.1"):
+            assert word in text
+        for key in results["config"]:
+            assert key.replace("_", " ") in text.replace("parameters (regular", "params")
+
+
+def test_markdown_tables_have_even_rows(case):
+    block = []
+    for row in [*render.render_markdown(case).splitlines(), ""]:
+        if row.startswith("|"):
+            block.append(len(re.findall(r"(?<!\\)\|", row)))
+            continue
+        assert len(set(block)) <= 1
+        assert len(block) != 1
+        block = []
+
+
+def test_markdown_names_the_figures_that_are_written(tmp_path):
+    text = render.render_markdown(sample())
+    written = {path.name for path in render.write_figures(sample(), tmp_path)}
+    named = set(re.findall(r"\]\(figures/([\w.]+)\)", text))
+    assert len(named) == 4
+    assert named <= written
+    assert all(name.replace(".png", suffix) in written for name in named for suffix in (".pdf", ".csv"))
+
+
+def test_rendering_twice_gives_the_same_bytes(html, markdown):
+    assert render.render_html(sample()) == html
+    assert render.render_markdown(sample()) == markdown
+
+
+def test_rendering_leaves_the_results_alone():
+    results = sample()
+    before = copy.deepcopy(results)
+    render.render_html(results)
+    render.summary_table(results)
+    assert results == before
+
+
+@pytest.mark.parametrize(
+    "change", [{"cost": None}, {"versions": None}, {"alerts": None}, {"exact": None}, {"model": {}}]
+)
+def test_missing_parts_are_tolerated(change):
+    results = sample() | change
+    Reader(render.render_html(results))
+    assert render.render_markdown(results)
+
+
+@pytest.mark.parametrize("template", ["report.html.j2", "report.md.j2"])
+def test_no_number_is_typed_into_a_template(template):
+    text = resources.files("bvpo_analysis.report").joinpath("templates", template).read_text(encoding="utf-8")
+    for pattern in (r"\{#.*?#\}", r"\{%.*?%\}", r"\{\{.*?\}\}", r"<style>.*?</style>", r"<[^>]+>"):
+        text = re.sub(pattern, " ", text, flags=re.DOTALL)
+    allowed = {"95 %": 2, "(1 − α)": 1}
+    for words in allowed:
+        text = text.replace(words, " ")
+    assert not re.findall(r"(?<![A-Za-z])\d[\d.,]*", text)
+
+
+# ------------------------------------------------------------------------------------------------ the terminal
+
+
+def test_the_terminal_table_is_short_and_complete(case):
+    table = render.summary_table(case)
+    lines = table.splitlines()
+    assert len(lines) <= 12
+    assert max(map(len, lines)) <= 100
+    assert table.isascii()
+    assert case["headline"]["alpha"]["name"] in table
+    for row in case["headline"]["errors"]:
+        assert render.ascii_text(render.estimate_text(row["relative"])) in table
+    assert render.ascii_text(render.estimate_text(case["headline"]["traces_worth"])) in table
+    assert "mixing pays" in table
+    assert lines[-1].startswith("alerts")
+
+
+def test_a_long_verdict_is_cut():
+    results = sample()
+    results["headline"]["verdict"]["reason"] = "word " * 200
+    lines = render.summary_table(results).splitlines()
+    assert len(lines) == 12
+    assert max(map(len, lines)) <= 100
