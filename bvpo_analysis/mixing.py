@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bvpo_analysis import theory
-from bvpo_analysis.moments import GradientLaw, Moments, fieller_set, jackknife_estimate
+from bvpo_analysis.moments import (
+    GradientLaw,
+    Moments,
+    bounded_ratio_set,
+    fieller_set,
+    jackknife_estimate,
+    score_estimate,
+)
 from bvpo_analysis.records import Alpha, Estimate, Floats
 
 
@@ -39,10 +46,13 @@ def weight_replicates(law: GradientLaw, kappa: float = 1.0) -> Floats:
 
 
 def optimal_alpha(law: GradientLaw, kappa: float = 1.0) -> Alpha:
-    """alpha* = 1 - N / D for the law's target, with Fieller's set from jackknife covariances.
+    """alpha* = 1 - N / D for the law's target, with a Fieller set from jackknife covariances.
 
     N = <b_t, b_t - b_e> + kappa Tr Cov(g_t, g_t - g_e) and D = |b_t - b_e|^2 + kappa Tr Cov(g_t - g_e), both measured on
     differences. The reported value is unclipped; the recommendation is clipped to [0, 1].
+
+    D takes the positive part of the unbiased estimate of |b_t - b_e|^2, which may be negative; the set uses that the true
+    value is not, which bounds it.
 
     Raises:
         ValueError: kappa is not positive.
@@ -53,29 +63,26 @@ def optimal_alpha(law: GradientLaw, kappa: float = 1.0) -> Alpha:
     numerator, distance, scale = _ratio(law, kappa)
     value = float(theory.optimal_weight_from_distance(numerator[0], distance[0], scale[0]))
     if bool(theory.is_degenerate(distance[0], scale[0])):
-        return Alpha(
-            name,
-            Estimate(value, np.nan, -np.inf, np.inf, _clusters(law), "degenerate"),
-            value,
-            0.0,
-            1.0,
-            True,
-        )
+        unknown = Estimate(value, np.nan, -np.inf, np.inf, _clusters(law), "degenerate")
+        return Alpha(name, unknown, value, 0.0, 1.0, degenerate=True, confidence_set="line")
+    clipped = float(np.clip(value, 0.0, 1.0))
     if len(numerator) == 1:
-        clipped = float(np.clip(value, 0.0, 1.0))
         return Alpha(name, Estimate.exact(value, 0), clipped, clipped, clipped)
+    if law.bias_noise is None:
+        found = fieller_set(numerator, distance)
+    else:
+        found = bounded_ratio_set(numerator, kappa * law.var_diff, law.bias_noise)
+    low, high = 1.0 - found.high, 1.0 - found.low
+    bounded = found.shape == "interval"
+    clipped_low, clipped_high = np.clip([low, high], 0.0, 1.0) if bounded else (0.0, 1.0)
     se = jackknife_estimate(weight_replicates(law, kappa)).se
-    ratio = fieller_set(numerator, distance)
-    low, high = 1.0 - ratio.high, 1.0 - ratio.low
-    bounded = ratio.shape in ("interval", "half-line")
-    clipped_low, clipped_high = (np.clip([low, high], 0.0, 1.0)) if bounded else (0.0, 1.0)
     return Alpha(
         name=name,
         estimate=Estimate(value, se, low, high, _clusters(law), "fieller-jackknife"),
-        recommended=float(np.clip(value, 0.0, 1.0)),
+        recommended=clipped,
         recommended_low=float(clipped_low),
         recommended_high=float(clipped_high),
-        confidence_set=ratio.shape,
+        confidence_set=found.shape,
     )
 
 
@@ -90,19 +97,20 @@ def error_parts(law: GradientLaw, alpha: ArrayLike, kappa: float = 1.0) -> Error
 
 def error(law: GradientLaw, alpha: float, kappa: float = 1.0) -> Estimate:
     """MSE (at kappa = 1) of the mix with a fixed weight."""
-    return jackknife_estimate(error_parts(law, alpha, kappa).total)
+    return score_estimate(error_parts(law, alpha, kappa).total, law.bias_noise)
 
 
 def error_at_optimum(law: GradientLaw, kappa: float = 1.0) -> Estimate:
     """MSE of the mix at the recommended (clipped) weight, the weight re-estimated in every replicate."""
     best = np.clip(weight_replicates(law, kappa), 0.0, 1.0)
-    return jackknife_estimate(error_parts(law, best, kappa).total)
+    return score_estimate(error_parts(law, best, kappa).total, law.bias_noise)
 
 
 def relative_regret(law: GradientLaw, alpha: float, kappa: float = 1.0) -> Estimate:
     """(F(alpha) - F*) / F*, the relative price of a fixed weight over the recommended one."""
     best = np.clip(weight_replicates(law, kappa), 0.0, 1.0)
-    return jackknife_estimate(error_parts(law, alpha, kappa).total / error_parts(law, best, kappa).total - 1.0)
+    ratio = error_parts(law, alpha, kappa).total / error_parts(law, best, kappa).total
+    return score_estimate(ratio - 1.0, law.bias_noise)
 
 
 def traces_worth(moments: Moments) -> Estimate:
@@ -127,7 +135,8 @@ def traces_worth(moments: Moments) -> Estimate:
 def batch_size_equivalent(law: GradientLaw, kappa: float = 1.0) -> Estimate:
     """F(1) / F(alpha*): mixing at alpha* is worth a batch this many times as large for g_t alone (b_t = 0)."""
     best = np.clip(weight_replicates(law, kappa), 0.0, 1.0)
-    return jackknife_estimate(error_parts(law, 1.0, kappa).total / error_parts(law, best, kappa).total)
+    ratio = error_parts(law, 1.0, kappa).total / error_parts(law, best, kappa).total
+    return score_estimate(ratio, law.bias_noise)
 
 
 def cosine_to_target(moments: Moments) -> Estimate:
@@ -139,7 +148,8 @@ def cosine_to_target(moments: Moments) -> Estimate:
 
 def _ratio(law: GradientLaw, kappa: float) -> tuple[Floats, Floats, Floats]:
     numerator = law.bias_t_diff + kappa * law.cov_t_diff
-    distance = law.bias_diff_sq + kappa * law.var_diff
+    # An unbiased estimate of |b_t - b_e|^2 may be negative; the denominator takes its positive part.
+    distance = np.maximum(law.bias_diff_sq, 0.0) + kappa * law.var_diff
     scale = law.bias_t_sq + np.abs(law.bias_e_sq) + kappa * (np.abs(law.var_t) + np.abs(law.var_e))
     return numerator, distance, scale
 

@@ -5,7 +5,15 @@ the target needs no extra traces; ``enumerated_moments`` computes exactly where 
 """
 
 from bvpo_analysis.moments.enumerated import PromptMoments, enumerated_moments, prompt_moments
-from bvpo_analysis.moments.intervals import FiellerSet, fieller_set, jackknife_covariance, jackknife_estimate
+from bvpo_analysis.moments.intervals import (
+    FiellerSet,
+    SquaredBiasNoise,
+    bounded_ratio_set,
+    fieller_set,
+    jackknife_covariance,
+    jackknife_estimate,
+    score_estimate,
+)
 from bvpo_analysis.moments.law import GradientLaw, Moments
 from bvpo_analysis.moments.population import population_moments
 from bvpo_analysis.moments.ustatistics import leave_one_out_mean, leave_one_out_ustatistic
@@ -15,6 +23,8 @@ __all__ = [
     "GradientLaw",
     "Moments",
     "PromptMoments",
+    "SquaredBiasNoise",
+    "bounded_ratio_set",
     "enumerated_moments",
     "fieller_set",
     "jackknife_covariance",
@@ -23,4 +33,5 @@ __all__ = [
     "leave_one_out_ustatistic",
     "population_moments",
     "prompt_moments",
+    "score_estimate",
 ]

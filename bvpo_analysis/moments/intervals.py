@@ -1,8 +1,21 @@
-"""Intervals from leave-one-prompt-out replicates: the jackknife, and Fieller's set for a ratio.
+"""Intervals from leave-one-prompt-out replicates: jackknife, score-type and Fieller.
 
 Replicates are arrays [n + 1] as made in ``ustatistics``: the estimate, then the n leave-one-out values. Arrays of length
-one are exact numbers. A ratio whose denominator is not clearly positive has no honest symmetric interval; Fieller's set
-{a : |N - a D| <= t SE(N - a D)} is honest, and says by its shape when the data do not bound the ratio.
+one are exact numbers. Two things spoil the plain interval "value +- t SE".
+
+First, the U-statistic U of a squared bias |b|^2 has variance (4/n) b'Sb + (2/n^2) Tr S^2, which falls with |b|^2. A low U
+comes with a low jackknife SE, and near |b| = 0 the interval misses the truth from below. As for Wilson's interval of a
+proportion, the remedy is to take the variance at the hypothesised value: it has the slope 4 lambda / n in |b|^2, with
+lambda = b'Sb/|b|^2 the Rayleigh quotient at the sample mean. For a statistic f that moves with U (jackknife correlation
+r, regression slope w of f on U) and the hypothesis f0 = f + x, the jackknife variance s^2 becomes
+
+    s^2(x) = s^2 + w r^2 (4 lambda / n) x,
+
+so the interval {f + x : x^2 <= t^2 s^2(x)} is still the solution of a quadratic. (The jackknife doubles the degenerate term
+(2/n^2) Tr S^2; that errs on the safe side, where normal quantiles of a skewed law do not, and is kept.)
+
+Second, a ratio has no honest symmetric interval. Fieller's set {a : |N - a D| <= t SE(N - a D)} is one, and takes the same
+correction.
 """
 
 from dataclasses import dataclass
@@ -10,6 +23,7 @@ from typing import Literal
 
 import numpy as np
 from scipy import stats
+from scipy.optimize import brentq
 
 from bvpo_analysis.records import Estimate, Floats
 
@@ -54,6 +68,52 @@ def jackknife_estimate(replicates: Floats) -> Estimate:
 
 
 @dataclass(frozen=True)
+class SquaredBiasNoise:
+    """How the variance of the U-statistic U of a squared bias grows with the true |b|^2.
+
+    Attributes:
+        replicates: U and its leave-one-out values, [n + 1].
+        slope: d Var(U) / d|b|^2 = 4 lambda / n, lambda the Rayleigh quotient of the per-prompt covariance at the mean.
+    """
+
+    replicates: Floats
+    slope: float
+
+    def variance_slope(self, variance: float, covariance: float) -> float:
+        """w r^2 (4 lambda / n) of a statistic with this jackknife variance and this covariance with U."""
+        of_u = float(jackknife_covariance(self.replicates)[0, 0])
+        if of_u <= 0.0 or variance <= 0.0:
+            return 0.0
+        w = covariance / of_u
+        return w * self.slope * min(covariance * w / variance, 1.0)
+
+
+def score_estimate(replicates: Floats, noise: SquaredBiasNoise | None) -> Estimate:
+    """Value, jackknife SE and 95 % score-type interval of a statistic f that may move with a squared bias.
+
+    The interval is {f + x : x^2 <= t^2 s^2(x)}; without ``noise``, or for a statistic uncorrelated with U, it is the plain
+    jackknife t interval.
+
+    Example:
+        >>> import numpy as np
+        >>> from bvpo_analysis.moments.ustatistics import leave_one_out_mean
+        >>> f = leave_one_out_mean(np.arange(5.0))
+        >>> score_estimate(f, None) == jackknife_estimate(f)
+        True
+    """
+    plain = jackknife_estimate(replicates)
+    if noise is None or plain.method == "exact":
+        return plain
+    covariance = jackknife_covariance(replicates, noise.replicates)
+    t2 = _quantile(plain.n) ** 2
+    centre = t2 * noise.variance_slope(covariance[0, 0], covariance[0, 1]) / 2
+    half = float(np.sqrt(centre**2 + t2 * covariance[0, 0]))
+    return Estimate(
+        plain.value, plain.se, plain.value + centre - half, plain.value + centre + half, plain.n, "score-jackknife"
+    )
+
+
+@dataclass(frozen=True)
 class FiellerSet:
     """Confidence set of a ratio.
 
@@ -71,7 +131,7 @@ class FiellerSet:
 def fieller_set(numerator: Floats, denominator: Floats) -> FiellerSet:
     """95 % confidence set of E N / E D from the replicates of N and D.
 
-    Solves a^2 (D^2 - t^2 s_DD) - 2 a (N D - t^2 s_ND) + (N^2 - t^2 s_NN) <= 0.
+    Solves (N - aD)^2 <= t^2 [s_NN - 2a s_ND + a^2 s_DD], a quadratic in a.
 
     Raises:
         ValueError: exact inputs, which have no sampling error.
@@ -98,7 +158,52 @@ def fieller_set(numerator: Floats, denominator: Floats) -> FiellerSet:
         end = c / (2 * b)
         return FiellerSet("half-line", end, np.inf) if b > 0 else FiellerSet("half-line", -np.inf, end)
     if discriminant <= 0.0:
-        # a > 0 would need an empty set, which cannot be: the estimate N/D always belongs to it.
+        # For a > 0 the set shrinks to the vertex of the parabola; for a < 0 the inequality holds everywhere.
         return FiellerSet("line", -np.inf, np.inf) if a < 0 else FiellerSet("interval", b / a, b / a)
     ends = sorted(((b - np.sqrt(discriminant)) / a, (b + np.sqrt(discriminant)) / a))
     return FiellerSet("interval" if a > 0 else "complement", float(ends[0]), float(ends[1]))
+
+
+def bounded_ratio_set(numerator: Floats, rest: Floats, noise: SquaredBiasNoise, *, points: int = 2001) -> FiellerSet:
+    """95 % confidence set of a = E N / (|b|^2 + E V), knowing that |b|^2 >= 0; D = U + V is measured with its noise.
+
+    The ratio lies between 0 and N / V, whose Fieller set bounds the search. Inside, a belongs to the set if
+    T = N - a (U + V) satisfies T^2 <= t^2 s^2(-T), the variance taken at the hypothesis. The result is the smallest
+    interval that holds the set, found on a grid and refined by bisection; if the set is empty, the nearest bound.
+
+    Args:
+        numerator: replicates of N.
+        rest: replicates of V, the part of the denominator beside the squared bias.
+        noise: the U-statistic of the squared bias.
+        points: size of the search grid.
+
+    Returns:
+        An interval; or the unbounded Fieller set of N / V where even V is not clearly positive.
+    """
+    outer = fieller_set(numerator, rest)
+    if outer.shape != "interval":
+        return outer
+    low, high = min(0.0, outer.low), max(0.0, outer.high)
+    u = noise.replicates
+    t2 = _quantile(len(u) - 1) ** 2
+    s = jackknife_covariance(numerator, u + rest, u)
+    top, bottom = float(numerator[0]), float(u[0] + rest[0])
+
+    def excess(a: float) -> float:
+        statistic = top - a * bottom
+        variance = s[0, 0] - 2 * a * s[0, 1] + a * a * s[1, 1]
+        slope = noise.variance_slope(variance, s[0, 2] - a * s[1, 2])
+        return statistic**2 - t2 * max(variance - slope * statistic, 0.0)
+
+    grid = np.linspace(low, high, points)
+    inside = np.flatnonzero([excess(a) <= 0.0 for a in grid])
+    if len(inside) == 0:
+        nearest = grid[int(np.argmin([excess(a) for a in grid]))]
+        return FiellerSet("interval", float(nearest), float(nearest))
+    first, last = int(inside[0]), int(inside[-1])
+    ends = [grid[first], grid[last]]
+    if first > 0:
+        ends[0] = brentq(excess, grid[first - 1], grid[first])
+    if last < points - 1:
+        ends[1] = brentq(excess, grid[last], grid[last + 1])
+    return FiellerSet("interval", float(ends[0]), float(ends[1]))

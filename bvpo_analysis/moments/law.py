@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bvpo_analysis.moments.intervals import SquaredBiasNoise
 from bvpo_analysis.records import Floats
 
 
@@ -25,6 +26,7 @@ class GradientLaw:
             does not identify the split.
         var_t, var_e, cov_te: Tr Cov(g_t), Tr Cov(g_e), Tr Cov(g_t, g_e).
         var_diff, cov_t_diff: Tr Cov(g_t - g_e) and Tr Cov(g_t, g_t - g_e).
+        bias_noise: sampling noise of ``bias_e_sq`` where it is a U-statistic, else None.
     """
 
     target: str
@@ -40,6 +42,7 @@ class GradientLaw:
     cov_te: Floats
     var_diff: Floats
     cov_t_diff: Floats
+    bias_noise: SquaredBiasNoise | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Moments:
         prompt_bias_t_sq, prompt_bias_e_sq, prompt_bias_inner, prompt_bias_diff_sq, prompt_bias_t_diff: averages over
             prompts of the same products of the per-prompt biases E_r[g | x] - mu_x; None likewise.
         target_sq, target_dot_e, mean_e_sq: |mu|^2, <mu, E g_e>, |E g_e|^2.
+        bias_noise: sampling noise of ``bias_e_sq`` where it is a U-statistic, else None.
     """
 
     n: int
@@ -75,6 +79,7 @@ class Moments:
     target_sq: Floats
     target_dot_e: Floats
     mean_e_sq: Floats
+    bias_noise: SquaredBiasNoise | None = None
 
     @property
     def exact(self) -> bool:
@@ -114,6 +119,7 @@ class Moments:
             cov_te=self.cov_te / batch_size,
             var_diff=(self.var_diff - saved) / batch_size,
             cov_t_diff=(self.cov_t_diff - saved) / batch_size,
+            bias_noise=self.bias_noise,
         )
 
     def per_prompt(self, traces: int = 1) -> GradientLaw:

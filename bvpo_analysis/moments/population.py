@@ -15,6 +15,7 @@ with gbar the mean over the K traces of a prompt. All are unbiased for a superpo
 import numpy as np
 
 from bvpo_analysis.estimators.base import Estimator, mean_coefficients
+from bvpo_analysis.moments.intervals import SquaredBiasNoise
 from bvpo_analysis.moments.law import Moments
 from bvpo_analysis.moments.ustatistics import leave_one_out_mean, leave_one_out_ustatistic
 from bvpo_analysis.records import Floats, ScoreSet
@@ -84,7 +85,16 @@ def population_moments(scores: ScoreSet, trace: Estimator, empty: Estimator, *, 
         target_sq=u_tt,
         target_dot_e=u_te,
         mean_e_sq=u_ee,
+        bias_noise=_bias_noise(u_dd, p["d_Vd"]),
     )
+
+
+def _bias_noise(replicates: Floats, with_total: Floats) -> SquaredBiasNoise:
+    """Noise of U(d, d) from its replicates and the products <d_i, V_d>."""
+    along_mean = with_total / len(with_total)
+    mean_sq = along_mean.mean()
+    rayleigh = along_mean.var(ddof=1) / mean_sq if mean_sq > 0 else 0.0
+    return SquaredBiasNoise(replicates, slope=float(4 * rayleigh / len(with_total)))
 
 
 def _column(scores: ScoreSet, estimator: Estimator) -> int:

@@ -4,7 +4,8 @@ Layout (schema version 1). ``alpha`` objects follow :class:`bvpo_analysis.record
 :class:`bvpo_analysis.records.Estimate`; infinite interval ends and undefined numbers are null.
 
     schema_version, config, model, data
-    headline     alpha, verdict, errors [{name, alpha, mse, relative}], half_regret, gain, traces_worth, batch_equivalent
+    headline     alpha, verdict, errors [{name, alpha, mse, relative}], half_regret, gain, traces_worth,
+                 batch_equivalent
     alerts       [{level, text}]
     moments      {name: estimate} of one unit (B = K = 1)
     estimators   [{name, alpha, traces, sequences, bias_sq, trace_var, data_var, mse, relative}]
@@ -63,6 +64,7 @@ def study_results(
     *,
     batch_size: int,
     kappa: float,
+    policy: str | None = None,
     exact: ExactTable | None = None,
     largest_deviation: float | None = None,
     checked: int = 0,
@@ -73,6 +75,7 @@ def study_results(
         study: the finished study.
         pairs: its pairs.
         batch_size, kappa: what the headline refers to (target M3, one trace per answer).
+        policy: fingerprint of the model, compared with the one that the data name.
         exact: exact moments of the same data, where they are known.
         largest_deviation: result of recomputing ``checked`` prompts of that table.
         checked: how many prompts were recomputed.
@@ -82,7 +85,7 @@ def study_results(
     return jsonable(
         {
             "headline": _headline(study, law, alpha, kappa),
-            "alerts": _alerts(study, pairs, alpha, largest_deviation),
+            "alerts": _alerts(study, pairs, alpha, policy, largest_deviation),
             "moments": _moment_estimates(moments),
             "estimators": _estimator_rows(moments, batch_size, kappa),
             "targets": _target_rows(moments, exact, batch_size, kappa),
@@ -138,7 +141,7 @@ def _verdict(alpha: Alpha, gain: Estimate) -> dict[str, str]:
     if low > 0 and high < 1:
         return {
             "finding": "mixing pays",
-            "reason": "the interval of the optimal weight excludes both 0 and 1, so the mix beats either gradient alone",
+            "reason": "the interval of the optimal weight excludes both 0 and 1, so the mix beats either alone",
         }
     if low <= 0 and high >= 1:
         return {
@@ -153,7 +156,7 @@ def _verdict(alpha: Alpha, gain: Estimate) -> dict[str, str]:
 
 
 def _alerts(
-    study: Study, pairs: Sequence[PreferencePair], alpha: Alpha, largest_deviation: float | None
+    study: Study, pairs: Sequence[PreferencePair], alpha: Alpha, policy: str | None, largest_deviation: float | None
 ) -> list[dict[str, str]]:
     alerts: list[dict[str, str]] = []
 
@@ -178,13 +181,20 @@ def _alerts(
     copied = sum(pair.empty_answers == "copied" for pair in pairs)
     if copied:
         add("note", f"{copied} of {len(pairs)} pairs have no empty-trace answers of their own; y' = y was used.")
-    hot = {pair.meta.get("temperature", 1.0) for pair in pairs} - {1, 1.0}
+    hot = {pair.meta.get("temperature", 1.0) for pair in pairs} - {1}
     if hot:
         add(
             "warning", f"Traces were sampled at temperature {sorted(hot)}, not 1: g_t is not unbiased at the reference."
         )
     if any(pair.meta.get("trace_source") == "prior" for pair in pairs):
         add("warning", "Some traces are prior traces drawn for a fixed answer: g_t is biased with them.")
+    named = {str(pair.meta["policy"]) for pair in pairs if "policy" in pair.meta}
+    if policy is not None and named - {policy}:
+        add(
+            "warning",
+            f"The rows name another policy ({sorted(named - {policy})[0]}) than the model under study ({policy}): "
+            "g_t is unbiased only for traces of the model itself.",
+        )
     if largest_deviation is not None and largest_deviation > 1e-4:
         add("warning", f"Enumeration differs from the committed exact table by {largest_deviation:.1e} (relative).")
     return alerts

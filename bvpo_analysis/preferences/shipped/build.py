@@ -38,7 +38,7 @@ def build_regime(
     """The first ``pairs`` preference pairs of a regime, and what was dropped on the way."""
     rng = np.random.default_rng([seed, REGIMES.index(regime)])  # type: ignore[arg-type]
     sampler = OnPolicySampler(lrm, seed=seed)
-    meta = {"policy": "shipped", "temperature": 1.0, "seed": seed, "reward": regime, "trace_source": "posterior"}
+    meta = {"policy": lrm.fingerprint, "temperature": 1.0, "seed": seed, "reward": regime, "trace_source": "posterior"}
     counts = BuildCounts()
     kept: list[PreferencePair] = []
     while len(kept) < pairs:

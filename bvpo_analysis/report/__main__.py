@@ -1,0 +1,107 @@
+"""Command line of the report: parses options, runs, prints a short table and the path."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from bvpo_analysis.errors import InputError, StudyError, one_line
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options; kept free of heavy imports, so that --help is instant."""
+    p = argparse.ArgumentParser(
+        prog="python -m bvpo_analysis.report",
+        description="Which mixing weight alpha should I use on this model and these preference pairs, how sure are "
+        "you, and is mixing worth it? Writes a run folder with report.html, report.md and results.json.",
+    )
+    p.add_argument("--model", help="reasoning model: directory or hub id (default: the one in the box)")
+    p.add_argument("--ref-model", help="reference model pi_ref (default: the model itself)")
+    p.add_argument("--data", help="JSONL file of preference pairs (default: the shipped pairs of --regime)")
+    p.add_argument("--regime", help="shipped pairs: style, valid or correct (default: correct)")
+    p.add_argument("--output-dir", type=Path, help="run folder (default: runs/<UTC time>-report-<regime>)")
+    p.add_argument("--seed", type=int, help="which pairs --limit and --quick draw (default: 0)")
+    p.add_argument("--loss", help="dpo, ipo or simpo (default: dpo)")
+    p.add_argument("--beta", type=float, help="the loss's beta (default: 0.1)")
+    p.add_argument("--batch-size", type=int, help="batch size B of the headline (default: 16)")
+    p.add_argument("--traces", type=_traces, help="posterior traces per answer, or 'exact' (default: 4)")
+    p.add_argument("--kappa", type=float, help="step size times smoothness; weights the variance (default: 1)")
+    p.add_argument("--empty-mode", help="empty block prefilled (not scored) or generated (scored); default prefilled")
+    p.add_argument("--params", metavar="REGEX", help="differentiate matching parameters only (default: all)")
+    p.add_argument("--limit", type=int, metavar="N", help="use N pairs only")
+    p.add_argument("--engine", help="score engine: vmap or loop (default: vmap)")
+    p.add_argument("--quick", action="store_true", help="use 64 pairs (same as --limit 64)")
+    p.add_argument("--from", dest="from_config", metavar="CONFIG", help="replay the config.yaml of an earlier run")
+    p.add_argument("--dry-run", action="store_true", help="print what it would cost, write nothing")
+    p.add_argument("--resume", action="store_true", help="continue an interrupted run in --output-dir")
+    p.add_argument("--overwrite", action="store_true", help="replace an earlier run in --output-dir")
+    p.add_argument("--debug", action="store_true", help="show the full traceback of an error")
+    return p
+
+
+def _traces(text: str) -> int | str:
+    return text if text == "exact" else int(text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0 ok, 1 failure, 2 usage or input."""
+    try:
+        options = parser().parse_args(argv)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    try:
+        return _run(options)
+    except (InputError, StudyError) as error:
+        if options.debug:
+            raise
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+    except KeyboardInterrupt:
+        print("interrupted; run again with the same --output-dir and --resume to continue", file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Imported here, so that --help and usage errors do not wait for torch.
+    import torch
+
+    from bvpo_analysis.report.build import dry_run, run_report
+    from bvpo_analysis.report.config import QUICK_PAIRS, ReportConfig
+    from bvpo_analysis.report.render import summary_table
+    from bvpo_analysis.report.run_folder import default_folder, point_latest
+
+    if options.resume and options.overwrite:
+        raise InputError("--resume and --overwrite exclude each other; give one of them")
+    if options.resume and options.output_dir is None:
+        raise InputError("--resume needs --output-dir, the folder of the interrupted run")
+    names = [f.name for f in fields(ReportConfig)]
+    given: dict[str, Any] = {n: v for n in names if (v := getattr(options, n)) is not None}
+    if options.quick:
+        given.setdefault("limit", QUICK_PAIRS)
+    if options.from_config:
+        if given:
+            raise InputError(f"--from replays a whole configuration; drop --{next(iter(given)).replace('_', '-')}")
+        config = ReportConfig.from_yaml(options.from_config)
+    else:
+        config = ReportConfig(**given)
+
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    if options.dry_run:
+        print(dry_run(config))
+        return 0
+    folder = options.output_dir or default_folder("report", config.regime if config.data is None else "data")
+    results = run_report(config, folder, resume=options.resume, overwrite=options.overwrite)
+    if options.output_dir is None:
+        point_latest(folder)
+    print(summary_table(results))
+    print(f"report: {folder / 'report.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

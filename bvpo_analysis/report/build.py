@@ -1,0 +1,241 @@
+"""One report from its options: load, check, score, take moments, compare with enumeration, write the run folder."""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bvpo_analysis.errors import InputError
+from bvpo_analysis.exact import ExactTable, largest_deviation, load_table, pairs_fingerprint, shipped_traces
+from bvpo_analysis.lrm.loading import ReasoningModel, load_model
+from bvpo_analysis.preferences.rows import read_pairs, require_traces
+from bvpo_analysis.preferences.shipped import DIRECTORY, pairs_path
+from bvpo_analysis.records import PreferencePair
+from bvpo_analysis.report.config import ReportConfig
+from bvpo_analysis.report.render import render_html, render_markdown, write_figures
+from bvpo_analysis.report.results import SCHEMA_VERSION, jsonable, study_results
+from bvpo_analysis.report.run_folder import (
+    open_folder,
+    peak_memory_bytes,
+    source_revision,
+    versions,
+    write_json,
+    write_text,
+)
+from bvpo_analysis.scores import VmapEngine
+from bvpo_analysis.scores.passes import BLOCK
+from bvpo_analysis.scores.plan import plan_pair
+from bvpo_analysis.study import Study
+
+CHECKED_PROMPTS = 32
+"""Prompts whose exact moments are recomputed against the committed table in a full report."""
+
+
+def choose_pairs(pairs: Sequence[PreferencePair], limit: int | None, seed: int) -> tuple[PreferencePair, ...]:
+    """``limit`` pairs drawn without replacement, kept in data order (a file's first rows may not be typical).
+
+    Example:
+        >>> choose_pairs([1, 2, 3], None, 0), len(choose_pairs([1, 2, 3], 2, 0))
+        ((1, 2, 3), 2)
+    """
+    if limit is None or limit >= len(pairs):
+        return tuple(pairs)
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(pairs))[:limit])
+    return tuple(pairs[i] for i in chosen)
+
+
+class Inputs:
+    """Models and data of a report, loaded and checked before anything is written.
+
+    Raises:
+        InputError: with the place and the remedy.
+    """
+
+    def __init__(self, config: ReportConfig):
+        self.path = Path(config.data) if config.data else pairs_path(config.regime)
+        everything = read_pairs(self.path)
+        self.pairs = choose_pairs(everything, config.limit, config.seed)
+        if config.traces != "exact":
+            require_traces(self.pairs, int(config.traces))
+        self.lrm = load_model(config.model)
+        self.reference = load_model(config.ref_model) if config.ref_model else None
+        for pair in self.pairs:
+            for side in (0, 1):
+                self.lrm.assembler.check_round_trip(pair.prompt, pair.traces(side)[0], pair.answer(side))
+        shipped = config.data is None and config.model is None and config.ref_model is None
+        self.exact: ExactTable | None = None
+        if shipped and config.empty_mode == "prefilled" and config.params is None:
+            table = load_table(config.regime)
+            same = table.model == self.lrm.fingerprint and table.data == pairs_fingerprint(everything)
+            if not same:
+                raise InputError("the exact table belongs to other weights or pairs; recompute it with: make exact")
+            if table.objective == repr(config.objective):
+                self.exact = table
+
+
+def run_report(config: ReportConfig, folder: Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
+    """Make a report in ``folder`` and return its results.
+
+    Raises:
+        InputError: wrong input; nothing is left behind.
+        StudyError: a computation failed; finished blocks stay for ``resume``.
+    """
+    started, cpu = time.perf_counter(), time.process_time()
+    inputs = Inputs(config)
+    new = open_folder(folder, config.to_yaml(), resume=resume, overwrite=overwrite)
+    blocks = folder / "blocks"
+    try:
+        study = _study(config, inputs, blocks)
+    except BaseException:
+        if new and not list(blocks.glob("*.safetensors")):
+            shutil.rmtree(folder)
+        raise
+    checked, deviation = 0, None
+    if inputs.exact is not None:
+        sample = inputs.pairs[: CHECKED_PROMPTS if len(inputs.pairs) >= 4 * CHECKED_PROMPTS else BLOCK]
+        checked = len(sample)
+        deviation = largest_deviation(inputs.lrm, sample, inputs.exact, config.objective)
+    core = study_results(
+        study,
+        inputs.pairs,
+        batch_size=config.batch_size,
+        kappa=config.kappa,
+        policy=inputs.lrm.fingerprint,
+        exact=inputs.exact,
+        largest_deviation=deviation,
+        checked=checked,
+    )
+    results = jsonable(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "config": asdict(config),
+            "model": _model_facts(study, inputs.lrm),
+            "data": _data_facts(config, inputs, study),
+            **core,
+            "versions": versions(),
+            "cost": _cost(study, time.perf_counter() - started),
+        }
+    )
+    write_figures(results, folder / "figures")
+    write_text(folder / "per_pair.csv", study.per_pair().to_csv(index=False, lineterminator="\n"))
+    write_json(folder / "results.json", results)
+    write_text(folder / "report.md", render_markdown(results))
+    write_text(folder / "report.html", render_html(results))
+    manifest = {
+        "command": "report",
+        "versions": versions(),
+        "source": source_revision(),
+        "device": str(next(inputs.lrm.model.parameters()).device),
+        "dtype": str(next(inputs.lrm.model.parameters()).dtype),
+        "attention": inputs.lrm.model.config._attn_implementation,
+        "threads": torch.get_num_threads(),
+        "seed": config.seed,
+        "model": results["model"]["fingerprint"],
+        "chat_template": hashlib.blake2b(inputs.lrm.tokenizer.chat_template.encode(), digest_size=16).hexdigest(),
+        "data": results["data"]["fingerprint"],
+        "think_format": asdict(inputs.lrm.assembler.format),
+        "empty_mode": config.empty_mode,
+        "wall_seconds": time.perf_counter() - started,
+        "cpu_seconds": time.process_time() - cpu,
+    }
+    write_json(folder / "manifest.json", manifest)
+    return results
+
+
+def _study(config: ReportConfig, inputs: Inputs, blocks: Path) -> Study:
+    exact = config.traces == "exact"
+    return Study.run(
+        inputs.pairs,
+        inputs.lrm,
+        objective=config.objective,
+        traces=1 if exact else int(config.traces),
+        enumerate_traces=shipped_traces if exact else None,
+        reference=inputs.reference,
+        empty_mode=config.empty_mode,
+        parameters=config.params,
+        engine=config.engine,
+        blocks=blocks,
+        label=f"scores {config.regime}" if config.data is None else "scores",
+    )
+
+
+def _model_facts(study: Study, lrm: ReasoningModel) -> dict[str, Any]:
+    return {
+        "name": lrm.name,
+        "fingerprint": lrm.fingerprint,
+        "parameters": sum(study.scores.parameters),
+        "groups": list(study.scores.groups),
+    }
+
+
+def _data_facts(config: ReportConfig, inputs: Inputs, study: Study) -> dict[str, Any]:
+    logs = [pair.log_probs for pair in study.scores.pairs]
+    answer = np.concatenate([log.tokens_answer[log.draws.ravel()] for log in logs])
+    whole = np.concatenate([log.tokens[log.draws.ravel()] for log in logs])
+    facts = {
+        "source": inputs.path.name if config.data is None else str(inputs.path),
+        "regime": config.regime if config.data is None else None,
+        "pairs": len(inputs.pairs),
+        "fingerprint": pairs_fingerprint(inputs.pairs),
+        "traces_per_answer": config.traces,
+        "empty_answers_own": sum(pair.empty_answers == "own" for pair in inputs.pairs),
+        "tokens_trace_mean": float((whole - answer).mean()),
+        "tokens_answer_mean": float(answer.mean()),
+    }
+    provenance = DIRECTORY / f"{config.regime}.provenance.json"
+    if config.data is None and provenance.exists():
+        facts["provenance"] = json.loads(provenance.read_text())
+    return facts
+
+
+def _cost(study: Study, seconds: float) -> dict[str, Any]:
+    return {
+        "sequences": sum(pair.log_probs.size for pair in study.scores.pairs),
+        "tokens": int(sum(pair.log_probs.tokens.sum() for pair in study.scores.pairs)),
+        "seconds": seconds,
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
+
+
+def dry_run(config: ReportConfig) -> str:
+    """What the report would cost: sequences, tokens, seconds (from timing the first pairs) and memory, in a few lines.
+
+    Raises:
+        InputError: wrong input, as for the report itself.
+    """
+    inputs = Inputs(config)
+    exact = config.traces == "exact"
+    plans = [
+        plan_pair(
+            inputs.lrm.assembler,
+            pair,
+            traces=1 if exact else int(config.traces),
+            empty_mode=config.empty_mode,
+            enumerate_traces=shipped_traces if exact else None,
+        )
+        for pair in inputs.pairs
+    ]
+    engine = VmapEngine(inputs.lrm.model, config.params)
+    first = [sequence for plan in plans[:2] for sequence in plan.sequences]
+    buffer = engine.buffer(len(first))
+    begun = time.perf_counter()
+    engine.fill(first, buffer)
+    per_token = (time.perf_counter() - begun) / sum(len(sequence.ids) for sequence in first)
+    sequences = sum(len(plan.sequences) for plan in plans)
+    tokens = sum(len(sequence.ids) for plan in plans for sequence in plan.sequences)
+    passes = 1 if exact else 2
+    largest = max(len(plan.sequences) for plan in plans)
+    row = engine.size * buffer.element_size()
+    return (
+        f"pairs {len(plans)}, distinct sequences {sequences}, tokens {tokens}, passes {passes}\n"
+        f"time about {passes * tokens * per_token:.0f} s; score buffer {largest * row / 2**20:.0f} MiB at least "
+        f"({largest} sequences of {engine.size} parameters)\n"
+        f"nothing was written"
+    )

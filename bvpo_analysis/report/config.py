@@ -1,0 +1,96 @@
+"""The options of a report as one frozen record: what config.yaml holds and what a rerun replays."""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from bvpo_analysis.errors import InputError
+from bvpo_analysis.objectives import OBJECTIVES, Objective
+from bvpo_analysis.preferences.shipped import REGIMES
+
+QUICK_PAIRS = 64
+"""Pairs of a ``--quick`` report."""
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Options of ``python -m bvpo_analysis.report``; the help text of each is in the command line parser.
+
+    Raises:
+        InputError: a value is out of range, naming the option and the fix.
+    """
+
+    model: str | None = None
+    ref_model: str | None = None
+    data: str | None = None
+    regime: str = "correct"
+    seed: int = 0
+    loss: str = "dpo"
+    beta: float = 0.1
+    batch_size: int = 16
+    traces: int | Literal["exact"] = 4
+    kappa: float = 1.0
+    empty_mode: Literal["prefilled", "generated"] = "prefilled"
+    params: str | None = None
+    limit: int | None = None
+    engine: str = "vmap"
+
+    def __post_init__(self) -> None:
+        checks = [
+            (self.regime in REGIMES, f"--regime must be one of {', '.join(REGIMES)}, got {self.regime!r}"),
+            (self.loss in OBJECTIVES, f"--loss must be one of {', '.join(OBJECTIVES)}, got {self.loss!r}"),
+            (self.beta > 0, f"--beta must be positive, got {self.beta}"),
+            (self.batch_size >= 1, f"--batch-size must be at least 1, got {self.batch_size}"),
+            (
+                self.traces == "exact" or (isinstance(self.traces, int) and self.traces >= 1),
+                f"--traces must be a positive number or 'exact', got {self.traces!r}",
+            ),
+            (self.kappa > 0, f"--kappa must be positive, got {self.kappa}"),
+            (
+                self.empty_mode in ("prefilled", "generated"),
+                f"--empty-mode must be prefilled or generated, got {self.empty_mode!r}",
+            ),
+            (self.limit is None or self.limit >= 1, f"--limit must be at least 1, got {self.limit}"),
+            (
+                self.model is None or self.data is not None,
+                "--model needs --data: the shipped pairs are on-policy for the model in the box only; "
+                "give --data a JSONL file of pairs with traces of your model",
+            ),
+        ]
+        for holds, message in checks:
+            if not holds:
+                raise InputError(message)
+
+    @property
+    def objective(self) -> Objective:
+        """The loss these options name."""
+        return OBJECTIVES[self.loss](beta=self.beta)
+
+    def to_yaml(self) -> str:
+        """The options as YAML; :meth:`from_yaml` reads them back."""
+        return yaml.safe_dump(asdict(self), sort_keys=False)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> "ReportConfig":
+        """Read the config.yaml of an earlier run.
+
+        Raises:
+            InputError: missing file, not a mapping, or unknown options.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; give --from the config.yaml of a run")
+        try:
+            options: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise InputError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from error
+        known = {f.name for f in fields(cls)}
+        if not isinstance(options, dict) or (unknown := sorted(set(map(str, options)) - known)):
+            what = "not a mapping of options" if not isinstance(options, dict) else f"unknown option {unknown[0]!r}"
+            raise InputError(f"{path}: {what}; known are {', '.join(sorted(known))}")
+        try:
+            return cls(**options)
+        except TypeError as error:
+            raise InputError(f"{path}: an option has a value of the wrong type ({error})") from error
