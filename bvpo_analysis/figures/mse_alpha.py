@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bvpo_analysis.figures.style import BLUE, INK, MUTED, ORANGE, PAPER, SCREEN_WIDTH, SKY, column, rows_of
+from bvpo_analysis.figures.style import BLUE, INK, MUTED, ORANGE, PAPER, SKY, column, rows_of
 
 BANDS = (("bias_sq", "squared bias", ORANGE), ("trace_var", "trace variance", SKY), ("data_var", "data variance", BLUE))
 
@@ -24,6 +24,7 @@ def plot_mse_alpha(
     *,
     errors: Sequence[Mapping[str, Any]] = (),
     alpha: Mapping[str, Any] | None = None,
+    legend_columns: int = 3,
 ) -> Axes:
     """Stacked bands of the parts of the MSE, its total with a 95 % band, marked weights, and the interval of alpha*.
 
@@ -35,6 +36,7 @@ def plot_mse_alpha(
         ax: where to draw.
         errors: rows with alpha and mse (an estimate) of the weights to mark; the last one is the optimal mix.
         alpha: the optimal weight, whose clipped interval is drawn below the curve.
+        legend_columns: columns of the legend above the axes.
     """
     rows = rows_of(curve)
     x = np.array(column(rows, "alpha"))
@@ -51,6 +53,8 @@ def plot_mse_alpha(
 
     floor = min(0.0, float(np.nanmin(np.minimum(total, np.where(np.isfinite(low), low, total)))))
     ceiling = float(np.nanmax(np.maximum(base, np.where(np.isfinite(high), high, total))))
+    marked = [row["mse"]["value"] for row in errors if row["mse"]["value"] is not None]
+    floor, ceiling = min([floor, *marked]), max([ceiling, *marked])
     span = (ceiling - floor) or 1.0
     if errors:
         fixed, best = list(errors)[:-1], list(errors)[-1]
@@ -80,8 +84,7 @@ def plot_mse_alpha(
     )
     ax.set_xlabel("weight α of $g_\\mathrm{t}$ in the mix")
     ax.set_ylabel("mean squared error")
-    columns = 3 if ax.get_figure(root=True).get_figwidth() > SCREEN_WIDTH else 2
-    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, borderaxespad=0.2, columnspacing=1.4)
+    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=legend_columns, borderaxespad=0.2, columnspacing=1.4)
     return ax
 
 

@@ -225,7 +225,8 @@ def drawings(results: Mapping[str, Any], width: float = figures.TEXT_WIDTH) -> d
 def _draw_curve(results: Mapping[str, Any], width: float) -> Drawing:
     head, curve = results["headline"], results["curve"]
     figure, ax = figures.new_figure(width, height=3.3)
-    figures.plot_mse_alpha(curve, ax, errors=head["errors"], alpha=head["alpha"])
+    columns = 3 if width > figures.SCREEN_WIDTH else 2
+    figures.plot_mse_alpha(curve, ax, errors=head["errors"], alpha=head["alpha"], legend_columns=columns)
     caption = (
         "MSE of the mix g_c = α g_t + (1 − α) g_e against α, stacked by origin, and its total with a 95 % interval. "
         "The bar below the curve is the interval of α*, clipped to weights that can be used."

@@ -173,7 +173,10 @@ def exact():
         if isinstance(value, dict) and "ci_low" in value:
             return {**value, "se": 0.0, "ci_low": value["value"], "ci_high": value["value"], "n": 0, "method": "exact"}
         if isinstance(value, dict):
-            return {key: visit(item) for key, item in value.items()}
+            found = {key: visit(item) for key, item in value.items()}
+            if "recommended" in found:
+                found |= {f"recommended_{end}": found["recommended"] for end in ("low", "high")}
+            return found
         return [visit(item) for item in value] if isinstance(value, list) else value
 
     results = visit(sample())
@@ -312,7 +315,8 @@ def first_screen(results):
     for row in head["errors"]:
         yield render.estimate_parts(row["mse"])
         yield render.estimate_parts(row["relative"])
-    yield render.percent_parts(head["half_regret"])
+    if head["half_regret"]["value"] is not None:
+        yield render.percent_parts(head["half_regret"])
     yield render.estimate_parts(head["batch_equivalent"])
     if head["traces_worth"]:
         yield render.estimate_parts(head["traces_worth"])
