@@ -86,7 +86,7 @@ def test_a_module_imports_only_from_those_above_it(name):
 @pytest.mark.parametrize(
     ("upper", "forbidden"),
     [
-        # Estimators and moments read log-probabilities and inner products; closed forms read numbers; figures read rows.
+        # Estimators and moments read log-probabilities and inner products; figures read rows.
         ("estimators", {"lrm", "preferences", "scores"}),
         ("moments", {"lrm", "preferences", "scores"}),
         ("theory", set(ORDER) - {"theory", "records", "errors"}),
