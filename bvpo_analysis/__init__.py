@@ -15,24 +15,66 @@ Example:
 import importlib
 from typing import TYPE_CHECKING, Any
 
-_CONTENTS: dict[str, tuple[str, ...]] = {
-    "bvpo_analysis.records": ("Alpha", "Completion", "Estimate", "PreferencePair", "ScoreSet"),
-    "bvpo_analysis.objectives": ("DPO", "IPO", "SimPO"),
-    "bvpo_analysis.lrm": ("ReasoningModel", "load_model"),
-    "bvpo_analysis.preferences": ("read_pairs", "shipped_pairs", "write_pairs"),
-    "bvpo_analysis.scores": ("score_pairs",),
-    "bvpo_analysis.estimators": ("EmptyTrace", "Marginal", "MultiTrace", "Trace", "mix"),
-    "bvpo_analysis.moments": ("population_moments", "enumerated_moments"),
-    "bvpo_analysis.study": ("Study",),
+_HOME = {
+    "Alpha": "records",
+    "Completion": "records",
+    "Estimate": "records",
+    "PreferencePair": "records",
+    "ScoreSet": "records",
+    "DPO": "objectives",
+    "IPO": "objectives",
+    "SimPO": "objectives",
+    "ReasoningModel": "lrm.loading",
+    "load_model": "lrm.loading",
+    "read_pairs": "preferences",
+    "shipped_pairs": "preferences",
+    "write_pairs": "preferences",
+    "score_pairs": "scores",
+    "EmptyTrace": "estimators",
+    "Marginal": "estimators",
+    "MultiTrace": "estimators",
+    "Trace": "estimators",
+    "mix": "estimators",
+    "enumerated_moments": "moments",
+    "population_moments": "moments",
+    "Study": "study",
 }
-_SUBMODULES = ("theory", "mixing", "figures", "report")
-_HOME = {name: module for module, names in _CONTENTS.items() for name in names}
+_SUBMODULES = ("estimators", "figures", "lrm", "mixing", "moments", "preferences", "report", "scores", "theory")
 
-__all__ = [*_HOME, *_SUBMODULES]
+# In pipeline order: records, losses, models, pairs, scores, estimators, moments, theory and decisions, study.
+__all__ = [  # noqa: RUF022 - the order is the table of contents
+    "Alpha",
+    "Completion",
+    "Estimate",
+    "PreferencePair",
+    "ScoreSet",
+    "DPO",
+    "IPO",
+    "SimPO",
+    "ReasoningModel",
+    "load_model",
+    "read_pairs",
+    "shipped_pairs",
+    "write_pairs",
+    "score_pairs",
+    "EmptyTrace",
+    "Marginal",
+    "MultiTrace",
+    "Trace",
+    "mix",
+    "enumerated_moments",
+    "population_moments",
+    "theory",
+    "mixing",
+    "Study",
+    "figures",
+    "report",
+]
 
 if TYPE_CHECKING:
+    from bvpo_analysis import figures, mixing, report, theory
     from bvpo_analysis.estimators import EmptyTrace, Marginal, MultiTrace, Trace, mix
-    from bvpo_analysis.lrm import ReasoningModel, load_model
+    from bvpo_analysis.lrm.loading import ReasoningModel, load_model
     from bvpo_analysis.moments import enumerated_moments, population_moments
     from bvpo_analysis.objectives import DPO, IPO, SimPO
     from bvpo_analysis.preferences import read_pairs, shipped_pairs, write_pairs
@@ -43,7 +85,7 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
+        return getattr(importlib.import_module(f"bvpo_analysis.{_HOME[name]}"), name)
     if name in _SUBMODULES:
         return importlib.import_module(f"bvpo_analysis.{name}")
     raise AttributeError(f"module 'bvpo_analysis' has no attribute {name!r}")

@@ -20,7 +20,7 @@ from bvpo_analysis.errors import InputError, StudyError, one_line
 from bvpo_analysis.estimators import EmptyTrace, Marginal, Trace
 from bvpo_analysis.lrm.loading import ReasoningModel, load_model
 from bvpo_analysis.lrm.shipped.task import enumerate_traces
-from bvpo_analysis.moments import Moments, PromptMoments, prompt_moments
+from bvpo_analysis.moments import Moments, PromptMoments, enumerated_moments, prompt_moments
 from bvpo_analysis.objectives import DPO, Objective
 from bvpo_analysis.preferences.rows import pair_to_row
 from bvpo_analysis.preferences.shipped import DIRECTORY, REGIMES, shipped_pairs
@@ -72,7 +72,8 @@ class ExactTable:
     Attributes:
         model, data: fingerprints of the weights and of prompts and answers.
         objective: the loss, as its repr.
-        moments: exact population moments.
+        moments: exact moments with the pairs as the population.
+        sample_moments: the same with the prompts as a sample of a larger population.
         prompts: exact moments per prompt id.
     """
 
@@ -80,25 +81,42 @@ class ExactTable:
     data: str
     objective: str
     moments: Moments
+    sample_moments: Moments
     prompts: Mapping[str, PromptMoments]
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-serialisable form; :meth:`from_json` reads it back."""
-        numbers = {f.name: getattr(self.moments, f.name) for f in fields(Moments)}
         return {
             "model": self.model,
             "data": self.data,
             "objective": self.objective,
-            "moments": {k: v if k == "n" else float(v[0]) for k, v in numbers.items()},
+            "moments": _moments_to_json(self.moments),
+            "sample_moments": _moments_to_json(self.sample_moments),
             "prompts": {prompt_id: asdict(moments) for prompt_id, moments in self.prompts.items()},
         }
 
     @classmethod
     def from_json(cls, table: Mapping[str, Any]) -> "ExactTable":
         """Read :meth:`to_json` back."""
-        numbers = {k: v if k == "n" else np.array([v]) for k, v in table["moments"].items()}
         prompts = {prompt_id: PromptMoments(**moments) for prompt_id, moments in table["prompts"].items()}
-        return cls(table["model"], table["data"], table["objective"], Moments(**numbers), prompts)
+        return cls(
+            model=table["model"],
+            data=table["data"],
+            objective=table["objective"],
+            moments=_moments_from_json(table["moments"]),
+            sample_moments=_moments_from_json(table["sample_moments"]),
+            prompts=prompts,
+        )
+
+
+def _moments_to_json(moments: Moments) -> dict[str, float]:
+    arrays = [f.name for f in fields(Moments) if f.name not in ("n", "bias_noise")]
+    return {"n": moments.n} | {name: float(getattr(moments, name)[0]) for name in arrays}
+
+
+def _moments_from_json(numbers: Mapping[str, float]) -> Moments:
+    arrays: dict[str, Any] = {name: np.array([value]) for name, value in numbers.items() if name != "n"}
+    return Moments(n=int(numbers["n"]), **arrays)
 
 
 def table_path(regime: str) -> Path:
@@ -122,8 +140,10 @@ def compute_table(lrm: ReasoningModel, regime: str, objective: Objective) -> Exa
     """Enumerate all traces of all shipped pairs of a regime."""
     pairs = shipped_pairs(regime)
     study = Study.run(pairs, lrm, objective=objective, enumerate_traces=shipped_traces, label=f"exact {regime}")
+    estimators = Trace(objective), EmptyTrace(objective), Marginal(objective)
+    sample = enumerated_moments(study.scores, *estimators, as_sample=True)
     prompts = _prompt_table(study.scores, objective)
-    return ExactTable(lrm.fingerprint, pairs_fingerprint(pairs), repr(objective), study.moments, prompts)
+    return ExactTable(lrm.fingerprint, pairs_fingerprint(pairs), repr(objective), study.moments, sample, prompts)
 
 
 def _prompt_table(scores: ScoreSet, objective: Objective) -> dict[str, PromptMoments]:

@@ -1,8 +1,8 @@
 """From measured moments to decisions: the error curve, the optimal weight, regrets, and what an empty trace is worth.
 
 This is where measured moments meet the closed forms of ``theory``. Every function takes a :class:`GradientLaw` (whose
-fields are replicates) and returns an :class:`Estimate` or :class:`Alpha` with a delete-a-prompt interval; on exact laws the
-same code gives exact numbers.
+fields are replicates) and returns an :class:`Estimate` or :class:`Alpha` with a delete-a-prompt interval; on exact
+laws the same code gives exact numbers.
 """
 
 from dataclasses import dataclass
@@ -48,11 +48,11 @@ def weight_replicates(law: GradientLaw, kappa: float = 1.0) -> Floats:
 def optimal_alpha(law: GradientLaw, kappa: float = 1.0) -> Alpha:
     """alpha* = 1 - N / D for the law's target, with a Fieller set from jackknife covariances.
 
-    N = <b_t, b_t - b_e> + kappa Tr Cov(g_t, g_t - g_e) and D = |b_t - b_e|^2 + kappa Tr Cov(g_t - g_e), both measured on
-    differences. The reported value is unclipped; the recommendation is clipped to [0, 1].
+    N = <b_t, b_t - b_e> + kappa Tr Cov(g_t, g_t - g_e) and D = |b_t - b_e|^2 + kappa Tr Cov(g_t - g_e), both measured
+    on differences. The reported value is unclipped; the recommendation is clipped to [0, 1].
 
-    D takes the positive part of the unbiased estimate of |b_t - b_e|^2, which may be negative; the set uses that the true
-    value is not, which bounds it.
+    D takes the positive part of the unbiased estimate of |b_t - b_e|^2, which may be negative; the set uses that the
+    true value is not, which bounds it.
 
     Raises:
         ValueError: kappa is not positive.

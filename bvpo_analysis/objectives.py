@@ -41,8 +41,11 @@ class Objective(Protocol):
     """A pairwise loss."""
 
     name: ClassVar[str]
-    beta: float
     reference_free: ClassVar[bool]
+
+    @property
+    def beta(self) -> float:
+        """Inverse temperature of the loss."""
 
     def loss(
         self,

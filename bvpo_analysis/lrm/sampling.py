@@ -39,8 +39,8 @@ def row_seed(seed: int, prompt_id: str, side: str, index: int) -> int:
 class GumbelMax(LogitsProcessor):
     """Adds Gumbel noise to logits, row by row, so that an argmax draws from the softmax.
 
-    Each row has its own CPU generator. The noise is made on the CPU in float64 (the same stream for every device and dtype of the model) in one
-    (V,) buffer per step and row. Rows that have already ended draw nothing.
+    Each row has its own CPU generator. The noise is made on the CPU in float64 (the same stream for every device and
+    dtype of the model) in one (V,) buffer per step and row. Rows that have already ended draw nothing.
     """
 
     def __init__(self, row_seeds: Sequence[int], temperature: float, eos_ids: Sequence[int], prompt_width: int):

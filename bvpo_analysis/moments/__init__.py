@@ -1,7 +1,7 @@
 """Moments of gradient estimators from inner products of scores: bias, variance, covariance, with intervals.
 
-Knows no language model. ``population_moments`` estimates from sampled traces at the reference, where g_t is unbiased and
-the target needs no extra traces; ``enumerated_moments`` computes exactly where every trace is enumerated.
+Knows no language model. ``population_moments`` estimates from sampled traces at the reference, where g_t is unbiased
+and the target needs no extra traces; ``enumerated_moments`` computes exactly where every trace is enumerated.
 """
 
 from bvpo_analysis.moments.enumerated import PromptMoments, enumerated_moments, prompt_moments

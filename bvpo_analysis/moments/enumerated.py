@@ -1,10 +1,16 @@
-"""Exact moments where every trace is enumerated: the finite set of pairs is the population, at or off the reference.
+"""Exact moments where every trace is enumerated, at or off the reference.
 
-Plain averages, no finite-sample correction: with weights p(r+, r- | data) over all trace combinations,
+The finite set of pairs is the population: plain averages, no finite-sample correction. With the weights p(r+, r- |
+data) of all trace combinations,
 
-    b_t = mean_i sum_r p g_t,i(r) - mu,   tau = mean_i [ sum_r p |g_t,i(r)|^2 - |sum_r p g_t,i(r)|^2 ],   mu = mean_i mu_i.
+    b_t = mean_i sum_r p g_t,i(r) - mu,    mu = mean_i mu_i,    tau = mean_i sum_r p |g_t,i(r) - sum_r p g_t,i(r)|^2.
 
-The law of the traces is that of the data (the reference posterior); mu_i is the marginal gradient of the current policy.
+The law of the traces is that of the data (the reference posterior); mu_i is the marginal gradient of the current
+policy.
+
+With ``as_sample`` the same prompts are a sample of a larger population: squared means become U-statistics and data
+variances take n - 1. That is what sampled traces estimate, here without their trace noise. The two differ by terms of
+order variance / n, which matters for the squared bias: |mean b_i|^2 of n prompts exceeds |E b|^2 by Tr Cov(b_i) / n.
 """
 
 from dataclasses import dataclass
@@ -26,7 +32,7 @@ class PromptMoments:
         bias_diff_sq, bias_t_diff: |b_t(x) - b_e(x)|^2, <b_t(x), b_t(x) - b_e(x)>.
         mean_t_sq, mean_e_sq, mean_te: |E_r g_t|^2, |g_e|^2, <E_r g_t, g_e>.
         mean_diff_sq, mean_t_diff: |E_r g_t - g_e|^2, <E_r g_t, E_r g_t - g_e>.
-        target_sq: |mu_x|^2.
+        target_sq, target_dot_e: |mu_x|^2, <mu_x, g_e>.
     """
 
     trace_var: float
@@ -41,6 +47,7 @@ class PromptMoments:
     mean_diff_sq: float
     mean_t_diff: float
     target_sq: float
+    target_dot_e: float
 
 
 def prompt_moments(
@@ -76,11 +83,18 @@ def prompt_moments(
         mean_diff_sq=dot(t - e, t - e),
         mean_t_diff=dot(t, t - e),
         target_sq=dot(m, m),
+        target_dot_e=dot(m, e),
     )
 
 
 def enumerated_moments(
-    scores: ScoreSet, trace: Estimator, empty: Estimator, marginal: Estimator, *, group: str | None = None
+    scores: ScoreSet,
+    trace: Estimator,
+    empty: Estimator,
+    marginal: Estimator,
+    *,
+    group: str | None = None,
+    as_sample: bool = False,
 ) -> Moments:
     """Exact moments of the finite set of pairs.
 
@@ -88,6 +102,7 @@ def enumerated_moments(
         scores: inner products of enumerated sequences with the totals of all three estimators.
         trace, empty, marginal: g_t, g_e and mu.
         group: restrict every inner product to this parameter group.
+        as_sample: take the prompts as a sample of a larger population instead of as the population.
 
     Returns:
         Moments with arrays of length one.
@@ -109,35 +124,36 @@ def enumerated_moments(
     totals = scores.totals_gram[which].sum(axis=0)[np.ix_(columns, columns)] / n**2
     t, e, m = np.eye(3)
 
-    def dot(a: Floats, b: Floats) -> float:
-        return float(a @ totals @ b)
-
     def mean(name: str) -> float:
         return float(np.mean([getattr(prompt, name) for prompt in per_prompt]))
 
-    def array(value: float) -> Floats:
-        return np.array([value])
+    def product(a: Floats, b: Floats, own: str) -> Floats:
+        """<mean a, mean b>, or its U-statistic, from the totals and the mean of <a_i, b_i>."""
+        value = float(a @ totals @ b)
+        return np.array([(n * value - mean(own)) / (n - 1) if as_sample else value])
 
-    tau = mean("trace_var")
+    tau = np.array([mean("trace_var")])
+    mean_t_sq, mean_e_sq = product(t, t, "mean_t_sq"), product(e, e, "mean_e_sq")
+    diff_sq, t_diff = product(t - e, t - e, "mean_diff_sq"), product(t, t - e, "mean_t_diff")
     return Moments(
         n=n,
-        bias_t_sq=array(dot(t - m, t - m)),
-        bias_e_sq=array(dot(e - m, e - m)),
-        bias_inner=array(dot(t - m, e - m)),
-        bias_diff_sq=array(dot(t - e, t - e)),
-        bias_t_diff=array(dot(t - m, t - e)),
-        var_t=array(mean("mean_t_sq") - dot(t, t) + tau),
-        var_e=array(mean("mean_e_sq") - dot(e, e)),
-        cov_te=array(mean("mean_te") - dot(t, e)),
-        var_diff=array(mean("mean_diff_sq") - dot(t - e, t - e) + tau),
-        cov_t_diff=array(mean("mean_t_diff") - dot(t, t - e) + tau),
-        trace_var=array(tau),
-        prompt_bias_t_sq=array(mean("bias_t_sq")),
-        prompt_bias_e_sq=array(mean("bias_e_sq")),
-        prompt_bias_inner=array(mean("bias_inner")),
-        prompt_bias_diff_sq=array(mean("bias_diff_sq")),
-        prompt_bias_t_diff=array(mean("bias_t_diff")),
-        target_sq=array(dot(m, m)),
-        target_dot_e=array(dot(m, e)),
-        mean_e_sq=array(dot(e, e)),
+        bias_t_sq=product(t - m, t - m, "bias_t_sq"),
+        bias_e_sq=product(e - m, e - m, "bias_e_sq"),
+        bias_inner=product(t - m, e - m, "bias_inner"),
+        bias_diff_sq=product(t - e, t - e, "bias_diff_sq"),
+        bias_t_diff=product(t - m, t - e, "bias_t_diff"),
+        var_t=mean("mean_t_sq") - mean_t_sq + tau,
+        var_e=mean("mean_e_sq") - mean_e_sq,
+        cov_te=mean("mean_te") - product(t, e, "mean_te"),
+        var_diff=mean("mean_diff_sq") - diff_sq + tau,
+        cov_t_diff=mean("mean_t_diff") - t_diff + tau,
+        trace_var=tau,
+        prompt_bias_t_sq=np.array([mean("bias_t_sq")]),
+        prompt_bias_e_sq=np.array([mean("bias_e_sq")]),
+        prompt_bias_inner=np.array([mean("bias_inner")]),
+        prompt_bias_diff_sq=np.array([mean("bias_diff_sq")]),
+        prompt_bias_t_diff=np.array([mean("bias_t_diff")]),
+        target_sq=product(m, m, "target_sq"),
+        target_dot_e=product(m, e, "target_dot_e"),
+        mean_e_sq=mean_e_sq,
     )

@@ -1,21 +1,22 @@
 """Intervals from leave-one-prompt-out replicates: jackknife, score-type and Fieller.
 
-Replicates are arrays [n + 1] as made in ``ustatistics``: the estimate, then the n leave-one-out values. Arrays of length
-one are exact numbers. Two things spoil the plain interval "value +- t SE".
+Replicates are arrays [n + 1] as made in ``ustatistics``: the estimate, then the n leave-one-out values. Arrays of
+length one are exact numbers. Two things spoil the plain interval "value +- t SE".
 
-First, the U-statistic U of a squared bias |b|^2 has variance (4/n) b'Sb + (2/n^2) Tr S^2, which falls with |b|^2. A low U
-comes with a low jackknife SE, and near |b| = 0 the interval misses the truth from below. As for Wilson's interval of a
-proportion, the remedy is to take the variance at the hypothesised value: it has the slope 4 lambda / n in |b|^2, with
-lambda = b'Sb/|b|^2 the Rayleigh quotient at the sample mean. For a statistic f that moves with U (jackknife correlation
-r, regression slope w of f on U) and the hypothesis f0 = f + x, the jackknife variance s^2 becomes
+First, the U-statistic U of a squared bias |b|^2 has variance (4/n) b'Sb + (2/n^2) Tr S^2, which falls with |b|^2. A
+low U comes with a low jackknife SE, and near |b| = 0 the interval misses the truth from below. As for Wilson's
+interval of a proportion, the remedy is to take the variance at the hypothesised value: it has the slope 4 lambda / n
+in |b|^2, with lambda = b'Sb/|b|^2 the Rayleigh quotient at the sample mean. For a statistic f that moves with U
+(jackknife correlation r, regression slope w of f on U) and the hypothesis f0 = f + x, the jackknife variance s^2
+becomes
 
     s^2(x) = s^2 + w r^2 (4 lambda / n) x,
 
-so the interval {f + x : x^2 <= t^2 s^2(x)} is still the solution of a quadratic. (The jackknife doubles the degenerate term
-(2/n^2) Tr S^2; that errs on the safe side, where normal quantiles of a skewed law do not, and is kept.)
+so the interval {f + x : x^2 <= t^2 s^2(x)} is still the solution of a quadratic. (The jackknife doubles the degenerate
+term (2/n^2) Tr S^2; that errs on the safe side, where normal quantiles of a skewed law do not, and is kept.)
 
-Second, a ratio has no honest symmetric interval. Fieller's set {a : |N - a D| <= t SE(N - a D)} is one, and takes the same
-correction.
+Second, a ratio has no honest symmetric interval. Fieller's set {a : |N - a D| <= t SE(N - a D)} is one, and takes the
+same correction.
 """
 
 from dataclasses import dataclass
@@ -91,8 +92,8 @@ class SquaredBiasNoise:
 def score_estimate(replicates: Floats, noise: SquaredBiasNoise | None) -> Estimate:
     """Value, jackknife SE and 95 % score-type interval of a statistic f that may move with a squared bias.
 
-    The interval is {f + x : x^2 <= t^2 s^2(x)}; without ``noise``, or for a statistic uncorrelated with U, it is the plain
-    jackknife t interval.
+    The interval is {f + x : x^2 <= t^2 s^2(x)}; without ``noise``, or for a statistic uncorrelated with U, it is the
+    plain jackknife t interval.
 
     Example:
         >>> import numpy as np

@@ -1,9 +1,10 @@
 """The second-order law of (g_t, g_e) against a named target, and how batch size and trace count rescale it.
 
 ``Moments`` holds the moments of one unit (one prompt, one trace). ``Moments.population`` gives the law of the batch
-gradient against grad L_m of the population (target M3), ``Moments.per_prompt`` the average law of single prompts against
-their own marginal gradients (target M1). Both are a ``GradientLaw``, from which every MSE and every optimal weight is
-algebra. Quantities of differences are kept apart, because D = E|g_t - g_e|^2 must never be formed as A + C - 2B.
+gradient against grad L_m of the population (target M3), ``Moments.per_prompt`` the average law of single prompts
+against their own marginal gradients (target M1). Both are a ``GradientLaw``, from which every MSE and every optimal
+weight is algebra. Quantities of differences are kept apart, because D = E|g_t - g_e|^2 must never be formed as A + C -
+2B.
 """
 
 from dataclasses import dataclass

@@ -9,7 +9,8 @@ the prompt's marginal gradient mu_x exactly. So b_t = 0, E g_t = mu, and everyth
     Tr Var(g_e)    = mean |g_e|^2 - U(g_e, g_e),   Tr Cov(g_t, g_e) = mean <gbar, g_e> - U(gbar, g_e)
     E|b_e(x)|^2    = mean_i |d_i|^2 - tau / K
 
-with gbar the mean over the K traces of a prompt. All are unbiased for a superpopulation of prompts; clusters are prompts.
+with gbar the mean over the K traces of a prompt. All are unbiased for a superpopulation of prompts; clusters are
+prompts.
 """
 
 import numpy as np

@@ -1,8 +1,9 @@
 """A finite population with every trace enumerated, from which samples of any size can be drawn.
 
-The population is a list of prompts, each with the full law of its traces and all inner products. A sample draws n prompts
-with replacement and K posterior traces per answer, and comes as the same ``ScoreSet`` that scoring real data gives, so
-that the very estimators and intervals of a report meet a known truth: bias, sampling distribution and coverage.
+The population is a list of prompts, each with the full law of its traces and all inner products. A sample draws n
+prompts with replacement and K posterior traces per answer, and comes as the same ``ScoreSet`` that scoring real data
+gives, so that the very estimators and intervals of a report meet a known truth: bias, sampling distribution and
+coverage.
 """
 
 from collections.abc import Sequence

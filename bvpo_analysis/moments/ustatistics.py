@@ -35,7 +35,8 @@ def leave_one_out_ustatistic(own: ArrayLike, a_total: ArrayLike, b_total: ArrayL
 
         U = sum_{i != j} <a_i, b_j> / (n (n - 1)) = (sum_i <a_i, V_b> - sum_i <a_i, b_i>) / (n (n - 1)),
 
-    unbiased for <E a, E b> and possibly negative when a = b. Leaving out l removes <a_l, V_b> + <V_a, b_l> - 2 <a_l, b_l>.
+    unbiased for <E a, E b> and possibly negative when a = b. Leaving out l removes <a_l, V_b> + <V_a, b_l> - 2 <a_l,
+    b_l>.
 
     Args:
         own: <a_i, b_i>.

@@ -203,8 +203,9 @@ def add_posterior_traces(
             for completion in drawn[i * per_round : (i + 1) * per_round]:
                 for side in (0, 1):
                     traces = search.found[side]
-                    same = completion is not None and completion.answer == search.pair.answer(side)
-                    if same and len(traces) < search.wanted:
+                    if completion is None or completion.answer != search.pair.answer(side):
+                        continue
+                    if len(traces) < search.wanted:
                         traces.append(completion.trace or "")
         open_searches = [s for s in open_searches if not s.complete and s.next_index < max_samples]
         progress.n = sum(search.complete for search in searches)

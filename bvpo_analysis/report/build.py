@@ -19,7 +19,8 @@ from bvpo_analysis.preferences.rows import read_pairs, require_traces
 from bvpo_analysis.preferences.shipped import DIRECTORY, pairs_path
 from bvpo_analysis.records import PreferencePair
 from bvpo_analysis.report.config import ReportConfig
-from bvpo_analysis.report.render import render_html, render_markdown, write_figures
+from bvpo_analysis.report.drawings import write_figures
+from bvpo_analysis.report.render import render_html, render_markdown
 from bvpo_analysis.report.results import SCHEMA_VERSION, jsonable, study_results
 from bvpo_analysis.report.run_folder import (
     open_folder,
@@ -134,7 +135,7 @@ def run_report(config: ReportConfig, folder: Path, *, resume: bool = False, over
         "source": source_revision(),
         "device": str(next(inputs.lrm.model.parameters()).device),
         "dtype": str(next(inputs.lrm.model.parameters()).dtype),
-        "attention": inputs.lrm.model.config._attn_implementation,
+        "attention": getattr(inputs.lrm.model.config, "_attn_implementation", None),
         "threads": torch.get_num_threads(),
         "seed": config.seed,
         "model": results["model"]["fingerprint"],

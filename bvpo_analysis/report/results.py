@@ -9,7 +9,8 @@ Layout (schema version 1). ``alpha`` objects follow :class:`bvpo_analysis.record
     alerts       [{level, text}]
     moments      {name: estimate} of one unit (B = K = 1)
     estimators   [{name, alpha, traces, sequences, bias_sq, trace_var, data_var, mse, relative}]
-    targets      [{name, alpha, exact}]
+    targets      [{name, alpha, enumerated, exact}]; exact: traces enumerated, these pairs as the population;
+                 enumerated: the same with the prompts as a sample, what ``alpha`` estimates from sampled traces
     alpha_grid   [{batch_size, kappa, alpha, low, high, recommended, confidence_set}]
     curve        [{alpha, bias_sq, trace_var, data_var, mse, mse_low, mse_high}]
     groups       [{name, parameters, bias_e_sq, var_t, trace_var, alpha}]
@@ -201,7 +202,7 @@ def _alerts(
 
 
 def _moment_estimates(moments: Moments) -> dict[str, Estimate | None]:
-    skip = {"n"}
+    skip = {"n", "bias_noise"}
     named = {f.name: getattr(moments, f.name) for f in dataclasses.fields(moments) if f.name not in skip}
     estimates = {k: None if v is None else jackknife_estimate(v) for k, v in named.items()}
     tau = moments.trace_var
@@ -249,11 +250,14 @@ def _target_rows(moments: Moments, exact: ExactTable | None, batch_size: int, ka
         found = [source.population(size) for size in sizes]
         return [*found, source.per_prompt()] if source.identifies_trace_variance else found
 
-    known = {law.target: mixing.optimal_alpha(law, kappa) for law in laws(exact.moments)} if exact else {}
+    def values(source: Moments) -> dict[str, float]:
+        return {law.target: mixing.optimal_alpha(law, kappa).estimate.value for law in laws(source)}
+
+    population, sample = ({}, {}) if exact is None else (values(exact.moments), values(exact.sample_moments))
     rows = []
     for law in laws(moments):
-        alpha, true = mixing.optimal_alpha(law, kappa), known.get(law.target)
-        rows.append({"name": alpha.name, "alpha": alpha, "exact": None if true is None else true.estimate.value})
+        row = {"name": f"alpha_star.{law.target}.kappa{kappa:g}", "alpha": mixing.optimal_alpha(law, kappa)}
+        rows.append(row | {"enumerated": sample.get(law.target), "exact": population.get(law.target)})
     return rows
 
 

@@ -7,7 +7,7 @@ from importlib import resources
 
 import pytest
 
-from bvpo_analysis.report import render
+from bvpo_analysis.report import drawings, formatting, render
 
 
 def estimate(value, half=None, method="jackknife"):
@@ -109,10 +109,11 @@ def sample():
         },
         "estimators": estimators,
         "targets": [
-            {"name": NAME, "alpha": alpha(NAME, 0.3217, 0.2134, 0.4391), "exact": 0.30157},
+            {"name": NAME, "alpha": alpha(NAME, 0.3217, 0.2134, 0.4391), "enumerated": 0.31264, "exact": 0.30157},
             {
                 "name": "alpha_star.per_prompt.K1.kappa0.1",
                 "alpha": alpha("alpha_star.per_prompt.K1.kappa0.1", -0.44, 0.474, 3.046, "complement"),
+                "enumerated": None,
                 "exact": None,
             },
         ],
@@ -154,7 +155,7 @@ def bare():
     for row in results["curve"]:
         row |= {"trace_var": None, "data_var": None}
     for row in results["targets"]:
-        row["exact"] = None
+        row |= {"enumerated": None, "exact": None}
     return results
 
 
@@ -271,20 +272,20 @@ class Reader(HTMLParser):
     ],
 )
 def test_digits_follow_the_interval(value, low, high, text):
-    shown = render.estimate_text({"value": value, "se": 0.1, "ci_low": low, "ci_high": high})
+    shown = formatting.estimate_text({"value": value, "se": 0.1, "ci_low": low, "ci_high": high})
     assert shown == text
 
 
 def test_null_ends_without_a_standard_error_are_no_interval():
-    assert render.estimate_text({"value": 0.5, "se": None, "ci_low": None, "ci_high": None}) == "0.5"
-    assert render.estimate_text(None) == "n/a"
+    assert formatting.estimate_text({"value": 0.5, "se": None, "ci_low": None, "ci_high": None}) == "0.5"
+    assert formatting.estimate_text(None) == "n/a"
 
 
 def test_weights_say_what_kind_of_set_they_have():
-    assert render.weight_parts(alpha("n", -0.44, 0.474, 3.046, "complement")) == ("−0.44", "outside (0.47, 3.05)")
-    assert render.weight_parts(alpha("n", 0.4, None, None, "line")) == ("0.4", "[unbounded]")
-    assert render.weight_parts(alpha("n", 0.5, None, None, "line", degenerate=True)) == ("not determined", "")
-    assert render.weight_parts(alpha("n", 0.4, None, 0.9, "half-line")) == ("0.40", "[unbounded, 0.90]")
+    assert formatting.weight_parts(alpha("n", -0.44, 0.474, 3.046, "complement")) == ("−0.44", "outside (0.47, 3.05)")
+    assert formatting.weight_parts(alpha("n", 0.4, None, None, "line")) == ("0.4", "[unbounded]")
+    assert formatting.weight_parts(alpha("n", 0.5, None, None, "line", degenerate=True)) == ("not determined", "")
+    assert formatting.weight_parts(alpha("n", 0.4, None, 0.9, "half-line")) == ("0.40", "[unbounded, 0.90]")
 
 
 @pytest.mark.parametrize(
@@ -310,16 +311,16 @@ def test_names_of_weights_are_read(name, expected):
 def first_screen(results):
     """Value and interval of every number that the first screen must show."""
     head = results["headline"]
-    yield render.recommended_parts(head["alpha"])
-    yield render.weight_parts(head["alpha"])
+    yield formatting.recommended_parts(head["alpha"])
+    yield formatting.weight_parts(head["alpha"])
     for row in head["errors"]:
-        yield render.estimate_parts(row["mse"])
-        yield render.estimate_parts(row["relative"])
+        yield formatting.estimate_parts(row["mse"])
+        yield formatting.estimate_parts(row["relative"])
     if head["half_regret"]["value"] is not None:
-        yield render.percent_parts(head["half_regret"])
-    yield render.estimate_parts(head["batch_equivalent"])
+        yield formatting.percent_parts(head["half_regret"])
+    yield formatting.estimate_parts(head["batch_equivalent"])
     if head["traces_worth"]:
-        yield render.estimate_parts(head["traces_worth"])
+        yield formatting.estimate_parts(head["traces_worth"])
 
 
 def test_the_first_screen_shows_every_headline_number(case, page):
@@ -345,10 +346,10 @@ def test_every_estimate_of_the_tables_is_in_both_pages(html, markdown):
     rows += [row[key] for row in results["groups"] for key in ("bias_e_sq", "var_t", "trace_var")]
     rows += list(results["moments"].values())
     for item in rows:
-        assert render.estimate_text(item) in text
-        assert render.estimate_text(item) in markdown
+        assert formatting.estimate_text(item) in text
+        assert formatting.estimate_text(item) in markdown
     for row in results["alpha_grid"]:
-        assert " ".join(render.grid_parts(row)).strip() in text
+        assert " ".join(formatting.grid_parts(row)).strip() in text
 
 
 def test_the_page_is_well_formed_and_self_contained(page):
@@ -414,7 +415,7 @@ def test_markdown_tables_have_even_rows(case):
 
 def test_markdown_names_the_figures_that_are_written(tmp_path):
     text = render.render_markdown(sample())
-    written = {path.name for path in render.write_figures(sample(), tmp_path)}
+    written = {path.name for path in drawings.write_figures(sample(), tmp_path)}
     named = set(re.findall(r"\]\(figures/([\w.]+)\)", text))
     assert len(named) == 4
     assert named <= written
@@ -465,8 +466,8 @@ def test_the_terminal_table_is_short_and_complete(case):
     assert table.isascii()
     assert case["headline"]["alpha"]["name"] in table
     for row in case["headline"]["errors"]:
-        assert render.ascii_text(render.estimate_text(row["relative"])) in table
-    assert render.ascii_text(render.estimate_text(case["headline"]["traces_worth"])) in table
+        assert formatting.ascii_text(formatting.estimate_text(row["relative"])) in table
+    assert formatting.ascii_text(formatting.estimate_text(case["headline"]["traces_worth"])) in table
     assert "mixing pays" in table
     assert lines[-1].startswith("alerts")
 

@@ -36,7 +36,7 @@ def build_regime(
     lrm: ReasoningModel, regime: str, *, pairs: int, seed: int, further: int
 ) -> tuple[list[PreferencePair], BuildCounts]:
     """The first ``pairs`` preference pairs of a regime, and what was dropped on the way."""
-    rng = np.random.default_rng([seed, REGIMES.index(regime)])  # type: ignore[arg-type]
+    rng = np.random.default_rng([seed, REGIMES.index(regime)])
     sampler = OnPolicySampler(lrm, seed=seed)
     meta = {"policy": lrm.fingerprint, "temperature": 1.0, "seed": seed, "reward": regime, "trace_source": "posterior"}
     counts = BuildCounts()
