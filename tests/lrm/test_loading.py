@@ -1,0 +1,305 @@
+"""Loading: the model in the box, models of other architectures saved on disk, fingerprints, and what is refused."""
+
+import shutil
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from bvpo_analysis.errors import InputError, one_line
+from bvpo_analysis.lrm.loading import load_model, weights_fingerprint
+from bvpo_analysis.lrm.shipped import MODEL_DIR
+from bvpo_analysis.preferences import shipped_pairs
+from bvpo_analysis.records import Completion, PreferencePair
+from bvpo_analysis.scores import LoopEngine, VmapEngine, score_pairs, sequence_log_probs
+
+TEMPLATE = """\
+{%- for message in messages %}
+{%- if message.role == 'assistant' %}
+{{- '[BOT]' }}
+{%- if message.reasoning_content is string %}
+{{- '<think>\\n' + message.reasoning_content + '\\n</think>\\n\\n' }}
+{%- endif %}
+{{- message.content + '[EOT]' }}
+{%- else %}
+{{- '[' + message.role.upper() + ']' + message.content }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+{{- '[BOT]' }}
+{%- if enable_thinking is defined and not enable_thinking %}
+{{- '<think>\\n\\n</think>\\n\\n' }}
+{%- endif %}
+{%- endif %}"""
+
+TEXTS = [
+    "What is seven times eight?",
+    "Seven times eight: seven times ten is seventy, minus fourteen, is fifty-six.",
+    "It is 56.",
+    "größer als 55 → yes",
+]
+
+
+def trained_tokenizer(**special):
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["[PAD]", "[EOT]", "[USER]", "[BOT]"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator(TEXTS * 8, trainer)
+    names = {"pad_token": "[PAD]", "eos_token": "[EOT]", "chat_template": TEMPLATE, **special}
+    return PreTrainedTokenizerFast(tokenizer_object=core, **{k: v for k, v in names.items() if v is not None})
+
+
+SIZES = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 256,
+}
+ARCHITECTURES = {"llama": (LlamaConfig, LlamaForCausalLM, False), "qwen2": (Qwen2Config, Qwen2ForCausalLM, True)}
+
+
+def save_random_model(folder, kind, **special):
+    config, architecture, tied = ARCHITECTURES[kind]
+    tokenizer = trained_tokenizer(**special)
+    torch.manual_seed(7)
+    model = architecture(config(vocab_size=len(tokenizer), tie_word_embeddings=tied, initializer_range=0.3, **SIZES))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model
+
+
+def pairs():
+    def pair(i, user, chosen, rejected, further):
+        return PreferencePair(
+            f"q{i}",
+            ({"role": "user", "content": user},),
+            Completion(*chosen),
+            Completion(*rejected),
+            *("56!", "54, I guess"),
+            chosen_traces=further[:1],
+            rejected_traces=further[1:],
+        )
+
+    return [
+        pair(0, TEXTS[0], (TEXTS[2], TEXTS[1]), ("54.", "Seven and eight\n\nare 54."), ("7 · 8 = 56", "guess")),
+        pair(1, "größer?", (TEXTS[3], "56 > 55"), ("no", ""), ("compare", "55 < 56,\nno")),
+    ]
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def other(request, tmp_path_factory):
+    """(saved model, the model as loaded) of an architecture that is not the one in the box."""
+    folder = tmp_path_factory.mktemp(request.param)
+    return save_random_model(folder, request.param), load_model(folder)
+
+
+# --- loading ---------------------------------------------------------------------------------------------
+
+
+def test_the_model_in_the_box_is_the_default(lrm):
+    assert lrm.name == "the reasoning model in the box"
+    assert load_model(MODEL_DIR).fingerprint == lrm.fingerprint
+    assert load_model(str(MODEL_DIR)).name == str(MODEL_DIR)
+
+
+def test_a_loaded_model_is_ready_for_analysis(lrm, lrm64):
+    for loaded, dtype in ((lrm, torch.float32), (lrm64, torch.float64)):
+        assert not loaded.model.training
+        assert all(p.dtype == dtype and not p.requires_grad for p in loaded.model.parameters())
+        assert loaded.model.config._attn_implementation == "eager"
+        assert loaded.tokenizer is loaded.assembler.tokenizer
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_other_architectures_load_and_keep_their_weights(other):
+    saved, loaded = other
+    assert type(loaded.model) is type(saved)
+    assert loaded.fingerprint == weights_fingerprint(saved)
+    assert loaded.assembler.format.close == "\n</think>\n\n"
+    for pair in pairs():
+        loaded.assembler.check_round_trip(pair.prompt, pair.traces(1)[0], pair.answer(1))
+
+
+def test_vmap_equals_the_loop_on_other_architectures(other):
+    """With merges, line breaks, an empty trace and letters of several bytes; each parameter to 1e-5 of its size."""
+    _, loaded = other
+    sequences = [
+        loaded.assembler.with_trace(pair.prompt, trace, pair.answer(side))
+        for pair in pairs()
+        for side in (0, 1)
+        for trace in pair.traces(side)
+    ]
+    sequences += [loaded.assembler.with_empty_trace(pairs()[0].prompt, "56!", m) for m in ("prefilled", "generated")]
+    assert len({len(s.ids) for s in sequences}) > 4
+    rows = []
+    for engine in (VmapEngine(loaded.model), LoopEngine(loaded.model)):
+        out = engine.buffer(len(sequences))
+        log_probs = engine.fill(sequences, out)
+        rows.append((out, log_probs[0] + log_probs[1]))
+    (fast, fast_log), (slow, slow_log) = rows
+    plain = sequence_log_probs(loaded.model, sequences)
+    torch.testing.assert_close(fast_log, slow_log, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(plain[0] + plain[1], slow_log, rtol=1e-5, atol=1e-5)
+    assert slow.shape[1] == sum(p.numel() for p in loaded.model.parameters())
+    start = 0
+    for name in engine._names:
+        size = dict(loaded.model.named_parameters())[name].numel()
+        a, b = fast[:, start : start + size], slow[:, start : start + size]
+        assert (a - b).abs().amax() <= 1e-5 * b.abs().amax(), name
+        assert b.abs().amax() > 0, name
+        start += size
+
+
+def test_whole_studies_of_other_architectures_agree_between_engines(other):
+    _, loaded = other
+    vmap, loop = (score_pairs(loaded, pairs(), traces=2, engine=engine) for engine in ("vmap", "loop"))
+    assert vmap.groups == loop.groups
+    assert set(vmap.groups) >= {"embedding", "layer 0", "layer 1", "final norm"}
+    for a, b in zip(vmap.pairs, loop.pairs, strict=True):
+        scale = abs(b.gram).max(axis=(1, 2), keepdims=True)
+        assert (abs(a.gram - b.gram) <= 1e-5 * scale).all()
+
+
+# --- fingerprints ----------------------------------------------------------------------------------------
+
+
+def test_the_fingerprint_sees_one_weight_in_its_last_bit(lrm):
+    copy = load_model()
+    assert copy.fingerprint == lrm.fingerprint
+    for name in ("model.layers.1.mlp.down_proj.weight", "model.norm.weight"):
+        weight = dict(copy.model.named_parameters())[name].view(-1)
+        old = weight[-1].clone()
+        weight[-1] = torch.nextafter(old, torch.tensor(torch.inf))
+        assert weights_fingerprint(copy.model) != lrm.fingerprint
+        weight[-1] = old
+        assert weights_fingerprint(copy.model) == lrm.fingerprint
+
+
+def test_the_fingerprint_sees_the_dtype_and_swapped_weights(lrm, lrm64):
+    assert lrm64.fingerprint != lrm.fingerprint
+    copy = load_model()
+    parameters = dict(copy.model.named_parameters())
+    gate, up = (parameters[f"model.layers.0.mlp.{name}_proj.weight"] for name in ("gate", "up"))
+    kept = gate.clone()
+    gate.copy_(up)
+    up.copy_(kept)
+    assert weights_fingerprint(copy.model) != lrm.fingerprint
+
+
+# --- what is refused -------------------------------------------------------------------------------------
+
+
+def refused(path):
+    with pytest.raises(InputError) as caught:
+        load_model(path)
+    text = str(caught.value)
+    assert text == one_line(caught.value)
+    return text
+
+
+def copy_of_the_box(folder):
+    return shutil.copytree(MODEL_DIR, folder)
+
+
+@pytest.mark.parametrize("path", ["no/such-model", "/no/such/folder", "", "nowhere"])
+def test_an_unknown_path_is_named_on_one_line_with_the_fix(path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    text = refused(path)
+    assert text.startswith(f"no reasoning model could be loaded from {path!r}")
+    assert "give --model a directory that holds config.json, weights and a tokenizer" in text
+    assert len(text) < 500
+
+
+def test_a_folder_without_a_model(tmp_path):
+    assert "no reasoning model could be loaded" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_an_incomplete_model(missing, tmp_path):
+    folder = copy_of_the_box(tmp_path / "model")
+    (folder / missing).unlink()
+    assert str(folder) in refused(folder)
+
+
+WEIGHT = "model.layers.1.mlp.down_proj.weight"
+
+
+@pytest.mark.xfail(
+    strict=True, reason="transformers fills a missing weight with random numbers, and its warning is silenced"
+)
+def test_a_checkpoint_that_lacks_a_weight(tmp_path):
+    folder = copy_of_the_box(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    del weights[WEIGHT]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    assert str(folder) in refused(folder)
+
+
+@pytest.mark.xfail(strict=True, reason="a RuntimeError without the path", raises=RuntimeError)
+def test_a_checkpoint_of_another_shape(tmp_path):
+    folder = copy_of_the_box(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    weights[WEIGHT] = weights[WEIGHT][:50].clone()
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    assert str(folder) in refused(folder)
+
+
+@pytest.mark.xfail(strict=True, reason="a SafetensorError without the path", raises=SafetensorError)
+def test_damaged_weights(tmp_path):
+    folder = copy_of_the_box(tmp_path / "model")
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert str(folder) in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("config.json", "{", ""),
+        ("config.json", '"model_type": "qwen3"', '"model_type": "nonsense"'),
+        ("tokenizer.json", "{", ""),
+    ],
+)
+def test_damaged_configuration(file, old, new, tmp_path):
+    folder = copy_of_the_box(tmp_path / "model")
+    text = (folder / file).read_text()
+    assert old in text
+    (folder / file).write_text(text.replace(old, new, 1))
+    assert str(folder) in refused(folder)
+
+
+def test_unfit_tokenizers(tmp_path):
+    save_random_model(tmp_path / "a", "llama", pad_token=None)
+    assert "the tokenizer has no padding token; set tokenizer.pad_token" in refused(tmp_path / "a")
+    save_random_model(tmp_path / "b", "llama", chat_template=None)
+    assert "the tokenizer has no chat template" in refused(tmp_path / "b")
+    save_random_model(tmp_path / "c", "llama", eos_token=None)
+    assert "no end-of-turn token" in refused(tmp_path / "c")
+
+
+def test_the_pairs_in_the_box_do_not_fit_another_tokenizer_silently(other):
+    """Letters and digits have tokens in every byte-level vocabulary: the ids differ, the text does not."""
+    _, loaded = other
+    pair = shipped_pairs("style", limit=1)[0]
+    sequence = loaded.assembler.with_trace(pair.prompt, pair.traces(0)[0], pair.answer(0))
+    text = loaded.tokenizer.decode(list(sequence.ids), skip_special_tokens=False)
+    assert text == f"[USER]{pair.prompt[0]['content']}[BOT]<think>\n{pair.traces(0)[0]}\n</think>\n\n" + (
+        f"{pair.answer(0)}[EOT]"
+    )
