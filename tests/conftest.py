@@ -1,0 +1,174 @@
+"""Shared by all tests: one torch thread, reproducible hypothesis runs, the model in the box, and laws made by hand."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+from bvpo_analysis.estimators import Estimator, mean_coefficients
+from bvpo_analysis.lrm.loading import ReasoningModel, load_model
+from bvpo_analysis.records import Floats, Ints, PairLogProbs, PairScores, ScoreSet
+from bvpo_analysis.scores import VmapEngine
+
+torch.set_num_threads(1)
+
+settings.register_profile("ci", derandomize=True, print_blob=True, deadline=None, max_examples=100)
+settings.register_profile("thorough", print_blob=True, deadline=None, max_examples=3000)
+settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session")
+def lrm() -> ReasoningModel:
+    """The model in the box in float32. Shared: do not change its weights."""
+    return load_model()
+
+
+@pytest.fixture(scope="session")
+def lrm64() -> ReasoningModel:
+    """The model in the box in float64. Shared: do not change its weights."""
+    return load_model(dtype=torch.float64)
+
+
+@pytest.fixture(scope="session")
+def engine64(lrm64: ReasoningModel) -> VmapEngine:
+    """The reference score engine on the float64 model, all parameters."""
+    return VmapEngine(lrm64.model)
+
+
+@dataclass(frozen=True)
+class ExplicitLaw:
+    """Gradients of one prompt as plain vectors: p [R] and g_t [R, d] over its trace draws, g_e [d], mu [d]."""
+
+    p: Floats
+    t: Floats
+    e: Floats
+    mu: Floats
+
+
+class ByHand:
+    """Pairs, score sets and moments from explicit score vectors, without a model and without the package's moments."""
+
+    @staticmethod
+    def pair(rng: np.random.Generator, traces: int = 2, *, shift: float = 0.0, single: bool = False) -> PairLogProbs:
+        """An enumerated pair with ``traces`` traces per side and random log-probabilities.
+
+        Args:
+            rng: randomness.
+            traces: traces per side.
+            shift: standard deviation of log pi_theta - log pi_ref; 0 is at the reference.
+            single: give the rejected answer a single trace, listed ``traces`` times.
+        """
+        size = 2 * traces + 2
+        ref = rng.normal(-4.0, 0.6, size)
+        support = np.arange(2 * traces).reshape(2, traces)
+        if single:
+            support[1] = traces
+        sides = [np.exp(ref[s] - np.logaddexp.reduce(ref[s])) for s in support]
+        chosen, rejected = np.meshgrid(*support, indexing="ij")
+        current = ref + shift * rng.normal(size=size) if shift else ref
+        return PairLogProbs(
+            prompt_id=f"p{rng.integers(10**9)}",
+            log_prob=current,
+            log_prob_ref=ref,
+            log_prob_answer=current / 2,
+            tokens=rng.integers(5, 12, size),
+            tokens_answer=np.full(size, 3),
+            draws=np.stack([chosen.ravel(), rejected.ravel()], axis=1),
+            weights=np.outer(*sides).ravel(),
+            enumerated=True,
+            support=support,
+            empty=np.array([2 * traces, 2 * traces + 1]),
+        )
+
+    @staticmethod
+    def sampled(pair: PairLogProbs, draws: Ints) -> PairLogProbs:
+        """The same sequences with these draws [R, 2] taken as an i.i.d. sample."""
+        draws = np.asarray(draws)
+        return replace(
+            pair,
+            draws=draws,
+            weights=np.full(len(draws), 1.0 / len(draws)),
+            enumerated=False,
+            support=np.empty((2, 0), dtype=np.int64),
+        )
+
+    @staticmethod
+    def scores(
+        pairs: Sequence[PairLogProbs], vectors: Sequence[Floats], *estimators: Estimator, split: int | None = None
+    ) -> ScoreSet:
+        """A score set from explicit scores [m, d] of each pair; ``split`` cuts the d columns into two groups."""
+        d = vectors[0].shape[1]
+        cuts = [slice(0, d)] if split is None else [slice(0, split), slice(split, d)]
+        totals = np.stack(
+            [sum(mean_coefficients(f, p) @ v for p, v in zip(pairs, vectors, strict=True)) for f in estimators]
+        )
+        return ScoreSet(
+            pairs=tuple(
+                PairScores(
+                    p, np.stack([v[:, c] @ v[:, c].T for c in cuts]), np.stack([v[:, c] @ totals[:, c].T for c in cuts])
+                )
+                for p, v in zip(pairs, vectors, strict=True)
+            ),
+            groups=tuple("ab"[: len(cuts)]),
+            parameters=tuple(c.stop - c.start for c in cuts),
+            totals=tuple(repr(f) for f in estimators),
+            totals_gram=np.stack([totals[:, c] @ totals[:, c].T for c in cuts]),
+            settings={},
+        )
+
+    @staticmethod
+    def law(pair: PairLogProbs, vectors: Floats, trace: Estimator, empty: Estimator, mu: Estimator) -> ExplicitLaw:
+        """The prompt's gradients as vectors."""
+        return ExplicitLaw(
+            p=pair.weights,
+            t=trace.coefficients(pair) @ vectors,
+            e=(empty.coefficients(pair) @ vectors)[0],
+            mu=(mu.coefficients(pair) @ vectors)[0],
+        )
+
+    @staticmethod
+    def moments(prompts: Sequence[ExplicitLaw]) -> dict[str, float]:
+        """Every field of ``Moments`` for equally likely prompts, from vectors and the definitions alone."""
+        weights = np.concatenate([law.p for law in prompts]) / len(prompts)
+        t = np.concatenate([law.t for law in prompts])
+        e = np.concatenate([np.tile(law.e, (len(law.p), 1)) for law in prompts])
+        mu = np.mean([law.mu for law in prompts], axis=0)
+        mean_t, mean_e = weights @ t, weights @ e
+
+        def cov(x: Floats, y: Floats) -> float:
+            return float(weights @ ((x - weights @ x) * (y - weights @ y)).sum(axis=1))
+
+        def average(f) -> float:
+            return float(np.mean([f(law, law.p @ law.t - law.mu, law.e - law.mu) for law in prompts]))
+
+        b_t, b_e = mean_t - mu, mean_e - mu
+        return {
+            "bias_t_sq": b_t @ b_t,
+            "bias_e_sq": b_e @ b_e,
+            "bias_inner": b_t @ b_e,
+            "bias_diff_sq": (b_t - b_e) @ (b_t - b_e),
+            "bias_t_diff": b_t @ (b_t - b_e),
+            "var_t": cov(t, t),
+            "var_e": cov(e, e),
+            "cov_te": cov(t, e),
+            "var_diff": cov(t - e, t - e),
+            "cov_t_diff": cov(t, t - e),
+            "trace_var": average(lambda law, bt, be: law.p @ ((law.t - law.p @ law.t) ** 2).sum(axis=1)),
+            "prompt_bias_t_sq": average(lambda law, bt, be: bt @ bt),
+            "prompt_bias_e_sq": average(lambda law, bt, be: be @ be),
+            "prompt_bias_inner": average(lambda law, bt, be: bt @ be),
+            "prompt_bias_diff_sq": average(lambda law, bt, be: (bt - be) @ (bt - be)),
+            "prompt_bias_t_diff": average(lambda law, bt, be: bt @ (bt - be)),
+            "target_sq": mu @ mu,
+            "target_dot_e": mu @ mean_e,
+            "mean_e_sq": mean_e @ mean_e,
+        }
+
+
+@pytest.fixture(scope="session")
+def by_hand() -> ByHand:
+    """Hand-made pairs, scores and moments."""
+    return ByHand()
