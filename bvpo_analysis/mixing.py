@@ -139,6 +139,18 @@ def batch_size_equivalent(law: GradientLaw, kappa: float = 1.0) -> Estimate:
     return score_estimate(ratio, law.bias_noise)
 
 
+def twice_the_prompts_instead(moments: Moments, batch_size: float, kappa: float = 1.0) -> Estimate:
+    """F(1) at batch size 2B over F(alpha*) at B: above 1, mixing beats spending its extra sequences on prompts for g_t.
+
+    A mixed step on B prompts scores four sequences per prompt (two with a trace, two without); g_t alone on 2B prompts
+    scores as many. Empty-trace sequences are shorter, so in tokens the comparison favours g_t.
+    """
+    law = moments.population(batch_size)
+    best = np.clip(weight_replicates(law, kappa), 0.0, 1.0)
+    doubled = error_parts(moments.population(2 * batch_size), 1.0, kappa).total
+    return score_estimate(doubled / error_parts(law, best, kappa).total, law.bias_noise)
+
+
 def cosine_to_target(moments: Moments) -> Estimate:
     """cos(E g_e, mu) = <mu, E g_e> / (|mu| |E g_e|); nan if an unbiased square is not positive."""
     squares = moments.target_sq * moments.mean_e_sq

@@ -24,7 +24,7 @@ def plot_mse_alpha(
     *,
     errors: Sequence[Mapping[str, Any]] = (),
     alpha: Mapping[str, Any] | None = None,
-    legend_columns: int = 3,
+    legend_columns: int | None = 3,
 ) -> Axes:
     """Stacked bands of the parts of the MSE, its total with a 95 % band, marked weights, and the interval of alpha*.
 
@@ -36,7 +36,7 @@ def plot_mse_alpha(
         ax: where to draw.
         errors: rows with alpha and mse (an estimate) of the weights to mark; the last one is the optimal mix.
         alpha: the optimal weight, whose clipped interval is drawn below the curve.
-        legend_columns: columns of the legend above the axes.
+        legend_columns: columns of the legend above the axes; None for no legend.
     """
     rows = rows_of(curve)
     x = np.array(column(rows, "alpha"))
@@ -84,7 +84,10 @@ def plot_mse_alpha(
     )
     ax.set_xlabel("weight α of $g_\\mathrm{t}$ in the mix")
     ax.set_ylabel("mean squared error")
-    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=legend_columns, borderaxespad=0.2, columnspacing=1.4)
+    if legend_columns is not None:
+        ax.legend(
+            loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=legend_columns, borderaxespad=0.2, columnspacing=1.4
+        )
     return ax
 
 

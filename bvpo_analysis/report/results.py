@@ -5,7 +5,7 @@ Layout (schema version 1). ``alpha`` objects follow :class:`bvpo_analysis.record
 
     schema_version, config, model, data
     headline     alpha, verdict, errors [{name, alpha, mse, relative}], half_regret, gain, traces_worth,
-                 batch_equivalent
+                 batch_equivalent, twice_the_prompts (MSE of g_t on twice the prompts / MSE of the optimal mix)
     alerts       [{level, text}]
     moments      {name: estimate} of one unit (B = K = 1)
     estimators   [{name, alpha, traces, sequences, bias_sq, trace_var, data_var, mse, relative}]
@@ -28,7 +28,7 @@ import numpy as np
 
 from bvpo_analysis import mixing
 from bvpo_analysis.exact import ExactTable
-from bvpo_analysis.moments import GradientLaw, Moments, jackknife_estimate
+from bvpo_analysis.moments import GradientLaw, Moments, jackknife_estimate, score_estimate
 from bvpo_analysis.records import Alpha, Estimate, PreferencePair
 from bvpo_analysis.study import Study
 
@@ -85,7 +85,7 @@ def study_results(
     alpha = mixing.optimal_alpha(law, kappa)
     return jsonable(
         {
-            "headline": _headline(study, law, alpha, kappa),
+            "headline": _headline(study, law, alpha, batch_size, kappa),
             "alerts": _alerts(study, pairs, alpha, policy, largest_deviation),
             "moments": _moment_estimates(moments),
             "estimators": _estimator_rows(moments, batch_size, kappa),
@@ -101,7 +101,7 @@ def study_results(
     )
 
 
-def _headline(study: Study, law: GradientLaw, alpha: Alpha, kappa: float) -> dict[str, Any]:
+def _headline(study: Study, law: GradientLaw, alpha: Alpha, batch_size: int, kappa: float) -> dict[str, Any]:
     reference = mixing.error_parts(law, 1.0, kappa).total
     best = np.clip(mixing.weight_replicates(law, kappa), 0.0, 1.0)
     fixed = [("g_e alone", 0.0), ("equal mix", 0.5), ("g_t alone", 1.0)]
@@ -113,13 +113,15 @@ def _headline(study: Study, law: GradientLaw, alpha: Alpha, kappa: float) -> dic
             {
                 "name": name,
                 "alpha": float(weight[0]),
-                "mse": jackknife_estimate(total),
-                "relative": jackknife_estimate(total / reference),
+                "mse": score_estimate(total, law.bias_noise),
+                "relative": score_estimate(total / reference, law.bias_noise),
             }
         )
     ends = np.minimum(mixing.error_parts(law, 0.0, kappa).total, reference)
-    gain = jackknife_estimate(1.0 - mixing.error_parts(law, best, kappa).total / ends)
-    worth = mixing.traces_worth(study.moments) if study.moments.identifies_trace_variance else None
+    gain = score_estimate(1.0 - mixing.error_parts(law, best, kappa).total / ends, law.bias_noise)
+    # What an empty trace or a larger batch is worth presumes an unbiased g_t.
+    unbiased = bool(law.bias_t_sq[0] <= 1e-12 * law.var_t[0])
+    worth = mixing.traces_worth(study.moments) if unbiased and study.moments.identifies_trace_variance else None
     return {
         "alpha": alpha,
         "verdict": _verdict(alpha, gain),
@@ -127,7 +129,8 @@ def _headline(study: Study, law: GradientLaw, alpha: Alpha, kappa: float) -> dic
         "half_regret": mixing.relative_regret(law, 0.5, kappa),
         "gain": gain,
         "traces_worth": worth,
-        "batch_equivalent": mixing.batch_size_equivalent(law, kappa),
+        "twice_the_prompts": mixing.twice_the_prompts_instead(study.moments, batch_size, kappa),
+        "batch_equivalent": mixing.batch_size_equivalent(law, kappa) if unbiased else None,
     }
 
 
@@ -175,7 +178,7 @@ def _alerts(
     squared_bias = float(study.moments.bias_e_sq[0])
     if squared_bias <= 0:
         add("warning", f"The unbiased estimate of |b_e|^2 is {squared_bias:.2g}, not positive: bias is within noise.")
-    elif not study.moments.exact and jackknife_estimate(study.moments.bias_e_sq).ci_low <= 0:
+    elif not study.moments.exact and score_estimate(study.moments.bias_e_sq, study.moments.bias_noise).ci_low <= 0:
         add("note", "The interval of |b_e|^2 contains 0; alpha* at large batch sizes is uncertain.")
     if not study.moments.identifies_trace_variance:
         add("note", "One trace per answer: trace noise and data noise cannot be told apart, and M1 is not identified.")
@@ -204,7 +207,8 @@ def _alerts(
 def _moment_estimates(moments: Moments) -> dict[str, Estimate | None]:
     skip = {"n", "bias_noise"}
     named = {f.name: getattr(moments, f.name) for f in dataclasses.fields(moments) if f.name not in skip}
-    estimates = {k: None if v is None else jackknife_estimate(v) for k, v in named.items()}
+    noise = {"bias_e_sq": moments.bias_noise, "bias_diff_sq": moments.bias_noise}
+    estimates = {k: None if v is None else score_estimate(v, noise.get(k)) for k, v in named.items()}
     tau = moments.trace_var
     estimates["data_var_t"] = None if tau is None else jackknife_estimate(moments.var_t - tau)
     estimates["cosine_e"] = mixing.cosine_to_target(moments)
@@ -234,11 +238,11 @@ def _estimator_rows(moments: Moments, batch_size: int, kappa: float) -> list[dic
                 "alpha": float(np.atleast_1d(weight)[0]),
                 "traces": traces,
                 "sequences": sequences,
-                "bias_sq": jackknife_estimate(np.broadcast_to(parts.bias_sq, reference.shape)),
+                "bias_sq": score_estimate(np.broadcast_to(parts.bias_sq, reference.shape), law.bias_noise),
                 "trace_var": jackknife_estimate(parts.trace_var) if split else None,
                 "data_var": jackknife_estimate(parts.data_var) if split else None,
-                "mse": jackknife_estimate(parts.total),
-                "relative": jackknife_estimate(parts.total / reference),
+                "mse": score_estimate(parts.total, law.bias_noise),
+                "relative": score_estimate(parts.total / reference, law.bias_noise),
             }
         )
     return rows
@@ -271,7 +275,7 @@ def _group_rows(study: Study, batch_size: int, kappa: float) -> list[dict[str, A
             {
                 "name": name,
                 "parameters": size,
-                "bias_e_sq": jackknife_estimate(moments.bias_e_sq),
+                "bias_e_sq": score_estimate(moments.bias_e_sq, moments.bias_noise),
                 "var_t": jackknife_estimate(moments.var_t),
                 "trace_var": None if moments.trace_var is None else jackknife_estimate(moments.trace_var),
                 "alpha": mixing.optimal_alpha(law, kappa),

@@ -97,6 +97,7 @@ def sample():
             "gain": estimate(0.35, 0.1),
             "traces_worth": estimate(0.5647, 0.134),
             "batch_equivalent": estimate(3.018, 0.77),
+            "twice_the_prompts": estimate(1.713, 0.42),
         },
         "alerts": [
             {"level": "note", "text": "The interval of |b_e|^2 contains 0; alpha* is uncertain."},

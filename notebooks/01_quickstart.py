@@ -1,0 +1,87 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent,ipynb
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Quickstart: which mixing weight should I use?
+#
+# A reasoning model writes a trace $r$, then an answer $y$. Preference optimisation with one sampled trace per answer
+# has a noisy gradient $g_t$; with the reasoning switched off it has a quiet but biased one, $g_e$. How much of each?
+# Here the question is asked of the small reasoning model in the box, where the exact answer is known.
+
+# %%
+# %matplotlib inline
+import torch
+
+from bvpo_analysis import Study, load_model, shipped_pairs
+from bvpo_analysis.figures import new_figure, paper_style, plot_alpha_grid, plot_mse_alpha
+
+torch.set_num_threads(1)
+lrm = load_model()
+pairs = shipped_pairs("correct", limit=96)
+print(pairs[0].prompt[0]["content"], pairs[0].chosen, pairs[0].rejected, sep="\n")
+
+# %% [markdown]
+# One call scores every sequence once, with four posterior traces per answer. Everything after it is algebra.
+
+# %%
+study = Study.run(pairs, lrm, traces=4)
+alpha = study.alpha(batch_size=16)
+print(alpha.name, "=", alpha.estimate)
+
+# %% [markdown]
+# The weight is for a named target: batch gradients of 16 prompts against the gradient of the population's marginal
+# loss. What do other weights cost?
+
+# %%
+for weight in (0.0, 0.5, alpha.recommended, 1.0):
+    print(f"alpha = {weight:.2f}: MSE = {study.error(weight, batch_size=16)}")
+
+# %%
+with paper_style():
+    figure, ax = new_figure()
+    plot_mse_alpha(study.error_curve(batch_size=16), ax)
+figure
+
+# %% [markdown]
+# Bias does not average out, variance does: larger batches and smaller steps ($\kappa = \eta L$) want more of $g_t$.
+
+# %%
+with paper_style():
+    figure, ax = new_figure()
+    plot_alpha_grid(study.alpha_grid(), ax)
+figure
+
+# %% [markdown]
+# Against each prompt's own marginal gradient (target M1), only trace noise counts, and $g_t$ deserves more weight.
+
+# %%
+per_prompt = study.alpha(target="per_prompt")
+print(per_prompt.name, "=", per_prompt.estimate)
+
+# %% [markdown]
+# The traces of this model can be enumerated, so the estimate can be checked against the truth for these very prompts.
+
+# %%
+from bvpo_analysis.exact import shipped_traces
+
+few = pairs[:16]
+exact = Study.run(few, lrm, enumerate_traces=shipped_traces).alpha(target="per_prompt").estimate.value
+sampled = Study.run(few, lrm, traces=4).alpha(target="per_prompt").estimate
+print(f"exact {exact:.3f}, estimated from 4 traces per answer {sampled}")
+
+# %%
+mse = {weight: study.error(weight, batch_size=16).value for weight in (0.0, 0.5, alpha.recommended, 1.0)}
+assert min(mse, key=mse.get) == alpha.recommended
+assert alpha.recommended_low < alpha.recommended < alpha.recommended_high
+assert per_prompt.estimate.value > alpha.estimate.value
+assert abs(sampled.value - exact) < 5 * sampled.se
