@@ -26,7 +26,8 @@ def toy_pair(
     ref = np.full(6, -4.0) if log_prob_ref is None else np.asarray(log_prob_ref, dtype=np.float64)
     current = ref if log_prob is None else np.asarray(log_prob, dtype=np.float64)
     support = np.array([[0, 1], [2, 3]])
-    sides = [np.exp(ref[s] - np.logaddexp.reduce(ref[s])) for s in support]
+    sides = [np.exp(ref[s] - ref[s].max()) for s in support]
+    sides = [side / side.sum() for side in sides]
     draws = np.array([[0, 2], [0, 3], [1, 2], [1, 3]]) if enumerated else support.T.copy()
     return PairLogProbs(
         prompt_id="toy",

@@ -196,7 +196,7 @@ def summary_table(results: Mapping[str, Any]) -> str:
         lines.append((label, f"{estimate_text(row['relative'])}  {row['name']}"))
     lines.append(("an empty trace is worth", f"{estimate_text(head.get('traces_worth'))}  extra traces per answer"))
     instead = estimate_text(head.get("twice_the_prompts"))
-    lines.append(("twice the prompts instead", f"{instead}  times the MSE of the optimal mix, as many sequences"))
+    lines.append(("twice the prompts instead", f"{instead}  times the MSE of the optimal mix"))
     width = max(len(label) for label, _ in lines)
     verdict = head["verdict"]
     words = f"{verdict['finding']}: {verdict['reason']}" if isinstance(verdict, Mapping) else str(verdict)

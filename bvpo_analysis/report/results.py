@@ -35,6 +35,8 @@ from bvpo_analysis.study import Study
 SCHEMA_VERSION = 1
 TARGET_BATCH_SIZES = (1, 16, 64)
 TRACE_COUNTS = (2, 4, 8)
+LARGE_SHARE = 0.1
+"""Share of the trace variance in a single prompt from which an alert says so."""
 
 
 def jsonable(value: Any) -> Any:
@@ -182,6 +184,12 @@ def _alerts(
         add("note", "The interval of |b_e|^2 contains 0; alpha* at large batch sizes is uncertain.")
     if not study.moments.identifies_trace_variance:
         add("note", "One trace per answer: trace noise and data noise cannot be told apart, and M1 is not identified.")
+    spread = study.per_pair()[["prompt_id", "trace_variance"]].dropna()
+    if len(spread) and (total := float(spread["trace_variance"].sum())) > 0:
+        at = int(np.argmax(spread["trace_variance"]))
+        share = float(spread["trace_variance"].iloc[at]) / total
+        if share > max(LARGE_SHARE, 3 / len(spread)):
+            add("note", f"One prompt ({spread['prompt_id'].iloc[at]}) carries {share:.0%} of the trace variance: a rare trace.")
     copied = sum(pair.empty_answers == "copied" for pair in pairs)
     if copied:
         add("note", f"{copied} of {len(pairs)} pairs have no empty-trace answers of their own; y' = y was used.")
