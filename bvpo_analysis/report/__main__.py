@@ -6,15 +6,23 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from bvpo_analysis.errors import InputError, StudyError, one_line
 
 
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong usage like any other wrong input: one line, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see --help")
+
+
 def parser() -> argparse.ArgumentParser:
     """The options; kept free of heavy imports, so that --help is instant."""
-    p = argparse.ArgumentParser(
+    p = _Parser(
         prog="python -m bvpo_analysis.report",
+        usage="python -m bvpo_analysis.report [options]",
         description="Which mixing weight alpha should I use on this model and these preference pairs, how sure are "
         "you, and is mixing worth it? Writes a run folder with report.html, report.md and results.json.",
     )
@@ -43,19 +51,20 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _traces(text: str) -> int | str:
-    return text if text == "exact" else int(text)
+    if text == "exact" or text.isdecimal():
+        return text if text == "exact" else int(text)
+    raise argparse.ArgumentTypeError(f"expected a positive number or 'exact', got {text!r}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns 0 ok, 1 failure, 2 usage or input."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        options = parser().parse_args(argv)
-    except SystemExit as stop:
+        return _run(parser().parse_args(arguments))
+    except SystemExit as stop:  # --help
         return int(stop.code or 0)
-    try:
-        return _run(options)
     except (InputError, StudyError) as error:
-        if options.debug:
+        if "--debug" in arguments:
             raise
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1

@@ -189,7 +189,10 @@ def _alerts(
         at = int(np.argmax(spread["trace_variance"]))
         share = float(spread["trace_variance"].iloc[at]) / total
         if share > max(LARGE_SHARE, 3 / len(spread)):
-            add("note", f"One prompt ({spread['prompt_id'].iloc[at]}) carries {share:.0%} of the trace variance: a rare trace.")
+            add(
+                "note",
+                f"One prompt ({spread['prompt_id'].iloc[at]}) carries {share:.0%} of the trace variance: a rare trace.",
+            )
     copied = sum(pair.empty_answers == "copied" for pair in pairs)
     if copied:
         add("note", f"{copied} of {len(pairs)} pairs have no empty-trace answers of their own; y' = y was used.")
