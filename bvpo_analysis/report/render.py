@@ -112,6 +112,7 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
         "glossary": GLOSSARY,
         "kappas": list(dict.fromkeys(row["kappa"] for row in grid)),
         "grid": {size: [row for row in grid if row["batch_size"] == size] for size in _unique(grid, "batch_size")},
+        "unbounded": any(row["confidence_set"] != "interval" for row in grid),
         "has_split": all(row.get("trace_var") is not None for row in results.get("estimators") or []),
         "groups_split": all(row.get("trace_var") is not None for row in results.get("groups") or []),
         "any_exact": any(row.get("exact") is not None for row in results.get("targets") or []),
