@@ -15,7 +15,7 @@ from bvpo_analysis.lrm.loading import ReasoningModel, weights_fingerprint
 from bvpo_analysis.objectives import DPO
 from bvpo_analysis.preferences import shipped_pairs
 from bvpo_analysis.records import Completion
-from bvpo_analysis.scores import VmapEngine, load_scores, passes, plan_pair, save_scores, score_pairs
+from bvpo_analysis.scores import VmapEngine, load_scores, passes, plan_pair, save_scores, score_pairs, store
 from bvpo_analysis.scores.gram import full_gram
 from bvpo_analysis.scores.log_probs import sequence_log_probs
 
@@ -256,10 +256,9 @@ def undisturbed(lrm, many):
 @pytest.fixture
 def die_at(monkeypatch):
     """Let the n-th call of a method of the block store (counted from 1) be the last; before or after its work."""
-    from bvpo_analysis.scores.store import BlockStore
 
     def arm(method, call, *, after=False):
-        original, calls = getattr(BlockStore, method), []
+        original, calls = getattr(store.BlockStore, method), []
 
         def dying(self, *args):
             calls.append(args)
@@ -269,7 +268,7 @@ def die_at(monkeypatch):
                 raise Interruption
             return original(self, *args)
 
-        monkeypatch.setattr(BlockStore, method, dying)
+        monkeypatch.setattr(store.BlockStore, method, dying)
 
     return arm
 
@@ -315,6 +314,26 @@ def test_a_resumed_run_is_bit_identical(lrm, many, undisturbed, tmp_path, die_at
     same_scores(run(lrm, many, tmp_path), undisturbed)
     assert sum(scored) == 0  # a finished run is only read
     assert resumed == 0 if (call, after) == (6, True) else resumed > 0
+
+
+@pytest.mark.parametrize(("writer", "call"), [("save_tensors", 2), ("save_file", 2), ("save_file", 5)])
+def test_a_kill_in_the_middle_of_a_file_loses_that_file_only(
+    lrm, many, undisturbed, tmp_path, monkeypatch, writer, call
+):
+    original, calls = getattr(store, writer), []
+
+    def dying(tensors, path, *args):
+        calls.append(path)
+        if len(calls) == call:
+            path.write_bytes(b"half a file")
+            raise Interruption
+        original(tensors, path, *args)
+
+    monkeypatch.setattr(store, writer, dying)
+    with pytest.raises(Interruption):
+        run(lrm, many, tmp_path)
+    monkeypatch.undo()
+    same_scores(run(lrm, many, tmp_path), undisturbed)
 
 
 def test_a_resumed_run_does_not_repeat_finished_work(lrm, many, tmp_path, monkeypatch):
