@@ -7,6 +7,7 @@ sampled estimates are compared with, and every report recomputes the first promp
 import argparse
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -62,6 +63,21 @@ def pairs_fingerprint(pairs: Sequence[PreferencePair]) -> str:
         row = pair_to_row(pair)
         answers = [pair.answer(0), pair.answer(1), pair.empty_chosen, pair.empty_rejected]
         digest.update(json.dumps([row["prompt_id"], row["prompt"], answers]).encode())
+    return digest.hexdigest()
+
+
+def rows_fingerprint(pairs: Sequence[PreferencePair]) -> str:
+    """BLAKE2b hash of whole rows, traces and provenance included: the identity of a data set.
+
+    Example:
+        >>> from bvpo_analysis import shipped_pairs
+        >>> pairs = shipped_pairs("style", limit=2)
+        >>> rows_fingerprint(pairs) == rows_fingerprint(pairs[:1])
+        False
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for pair in pairs:
+        digest.update(json.dumps(pair_to_row(pair), sort_keys=True).encode())
     return digest.hexdigest()
 
 
@@ -182,6 +198,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     try:
+        if not 0 < options.beta < math.inf:
+            raise InputError(f"--beta must be a positive number, got {options.beta}")
         lrm = load_model()
         options.output_dir.mkdir(parents=True, exist_ok=True)
         for regime in options.regime or REGIMES:

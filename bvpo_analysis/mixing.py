@@ -5,7 +5,7 @@ fields are replicates) and returns an :class:`Estimate` or :class:`Alpha` with a
 laws the same code gives exact numbers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -95,22 +95,46 @@ def error_parts(law: GradientLaw, alpha: ArrayLike, kappa: float = 1.0) -> Error
     return ErrorParts(bias, trace, variance - trace, bias + variance)
 
 
-def error(law: GradientLaw, alpha: float, kappa: float = 1.0) -> Estimate:
-    """MSE (at kappa = 1) of the mix with a fixed weight."""
-    return score_estimate(error_parts(law, alpha, kappa).total, law.bias_noise)
+def error(law: GradientLaw, alpha: ArrayLike, kappa: float = 1.0) -> Estimate:
+    """MSE (at kappa = 1) of the mix; ``alpha`` a fixed weight, or one weight per replicate.
+
+    The point value takes the positive part of an unbiased squared bias, so it is never below the variance of the mix.
+    The interval comes from the unbiased replicates, ends at 0, and is extended to hold the value.
+    """
+    raw = score_estimate(error_parts(law, alpha, kappa).total, law.bias_noise)
+    value = float(error_parts(_nonnegative(law), alpha, kappa).total[0])
+    return replace(raw, value=value, ci_low=min(max(raw.ci_low, 0.0), value), ci_high=max(raw.ci_high, value))
 
 
-def error_at_optimum(law: GradientLaw, kappa: float = 1.0) -> Estimate:
-    """MSE of the mix at the recommended (clipped) weight, the weight re-estimated in every replicate."""
-    best = np.clip(weight_replicates(law, kappa), 0.0, 1.0)
-    return score_estimate(error_parts(law, best, kappa).total, law.bias_noise)
+def error_ratio(
+    law: GradientLaw, alpha: ArrayLike, other: GradientLaw, other_alpha: ArrayLike, kappa: float = 1.0
+) -> Estimate | None:
+    """Error of one mix over the error of another; point value and interval as in :func:`error`.
+
+    Returns:
+        None where the denominator is not clearly positive, so that the data do not determine the ratio.
+    """
+    below = error_parts(other, other_alpha, kappa).total
+    if not score_estimate(below, other.bias_noise).ci_low > 0 and len(below) > 1:
+        return None
+    raw = score_estimate(error_parts(law, alpha, kappa).total / below, law.bias_noise)
+    above = error_parts(_nonnegative(law), alpha, kappa).total[0]
+    value = float(above / error_parts(_nonnegative(other), other_alpha, kappa).total[0])
+    return replace(raw, value=value, ci_low=min(max(raw.ci_low, 0.0), value), ci_high=max(raw.ci_high, value))
 
 
-def relative_regret(law: GradientLaw, alpha: float, kappa: float = 1.0) -> Estimate:
-    """(F(alpha) - F*) / F*, the relative price of a fixed weight over the recommended one."""
-    best = np.clip(weight_replicates(law, kappa), 0.0, 1.0)
-    ratio = error_parts(law, alpha, kappa).total / error_parts(law, best, kappa).total
-    return score_estimate(ratio - 1.0, law.bias_noise)
+def recommended_weights(law: GradientLaw, kappa: float = 1.0) -> Floats:
+    """The clipped optimal weight, re-estimated in every replicate."""
+    return np.clip(weight_replicates(law, kappa), 0.0, 1.0)
+
+
+def relative_regret(law: GradientLaw, alpha: float, kappa: float = 1.0) -> Estimate | None:
+    """(F(alpha) - F*) / F*, the relative price of a fixed weight over the recommended one; None as in error_ratio."""
+    ratio = error_ratio(law, alpha, law, recommended_weights(law, kappa), kappa)
+    if ratio is None:
+        return None
+    low = ratio.ci_low - 1.0
+    return replace(ratio, value=ratio.value - 1.0, ci_low=max(low, 0.0), ci_high=ratio.ci_high - 1.0)
 
 
 def traces_worth(moments: Moments) -> Estimate:
@@ -132,23 +156,19 @@ def traces_worth(moments: Moments) -> Estimate:
     return Estimate(float(ratio[0]), jackknife_estimate(ratio).se, low, high, moments.n, "fieller-jackknife")
 
 
-def batch_size_equivalent(law: GradientLaw, kappa: float = 1.0) -> Estimate:
+def batch_size_equivalent(law: GradientLaw, kappa: float = 1.0) -> Estimate | None:
     """F(1) / F(alpha*): mixing at alpha* is worth a batch this many times as large for g_t alone (b_t = 0)."""
-    best = np.clip(weight_replicates(law, kappa), 0.0, 1.0)
-    ratio = error_parts(law, 1.0, kappa).total / error_parts(law, best, kappa).total
-    return score_estimate(ratio, law.bias_noise)
+    return error_ratio(law, 1.0, law, recommended_weights(law, kappa), kappa)
 
 
-def twice_the_prompts_instead(moments: Moments, batch_size: float, kappa: float = 1.0) -> Estimate:
+def twice_the_prompts_instead(moments: Moments, batch_size: float, kappa: float = 1.0) -> Estimate | None:
     """F(1) at batch size 2B over F(alpha*) at B: above 1, mixing beats spending its extra sequences on prompts for g_t.
 
     A mixed step on B prompts scores four sequences per prompt (two with a trace, two without); g_t alone on 2B prompts
     scores as many. Empty-trace sequences are shorter, so in tokens the comparison favours g_t.
     """
     law = moments.population(batch_size)
-    best = np.clip(weight_replicates(law, kappa), 0.0, 1.0)
-    doubled = error_parts(moments.population(2 * batch_size), 1.0, kappa).total
-    return score_estimate(doubled / error_parts(law, best, kappa).total, law.bias_noise)
+    return error_ratio(moments.population(2 * batch_size), 1.0, law, recommended_weights(law, kappa), kappa)
 
 
 def cosine_to_target(moments: Moments) -> Estimate:
@@ -158,10 +178,14 @@ def cosine_to_target(moments: Moments) -> Estimate:
         return jackknife_estimate(moments.target_dot_e / np.sqrt(np.where(squares > 0, squares, np.nan)))
 
 
+def _nonnegative(law: GradientLaw) -> GradientLaw:
+    """The law with the positive parts of its squared biases, which as unbiased estimates may be negative."""
+    return replace(law, bias_e_sq=np.maximum(law.bias_e_sq, 0.0), bias_diff_sq=np.maximum(law.bias_diff_sq, 0.0))
+
+
 def _ratio(law: GradientLaw, kappa: float) -> tuple[Floats, Floats, Floats]:
     numerator = law.bias_t_diff + kappa * law.cov_t_diff
-    # An unbiased estimate of |b_t - b_e|^2 may be negative; the denominator takes its positive part.
-    distance = np.maximum(law.bias_diff_sq, 0.0) + kappa * law.var_diff
+    distance = _nonnegative(law).bias_diff_sq + kappa * law.var_diff
     scale = law.bias_t_sq + np.abs(law.bias_e_sq) + kappa * (np.abs(law.var_t) + np.abs(law.var_e))
     return numerator, distance, scale
 

@@ -114,11 +114,14 @@ class PairScores:
         gram: [G, m, m] inner products <s_j, s_k> within each of the G parameter groups.
         with_totals: [G, m, A] inner products <s_j, V_a> with the totals V_a = sum_i v_a(i) over all pairs;
             A = 0 when the totals were not asked for.
+        sketches: [G, A, k] count sketches of v_a(i), whose inner products across pairs estimate <v_a(i), v_b(j)>
+            without bias and with relative error of order 1/sqrt(k); they serve the size of intervals only.
     """
 
     log_probs: PairLogProbs
     gram: Floats
     with_totals: Floats
+    sketches: Floats = field(default_factory=lambda: np.zeros((0, 0, 0)))
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,8 @@ class Estimate:
         se: standard error; 0 for exact values, nan when not available.
         ci_low, ci_high: 95 % interval; may be infinite.
         n: number of clusters (prompts) behind it.
-        method: how the interval was made: "exact"; "jackknife" (value +- t SE); "score-jackknife" (variance taken at the
+        method: how the interval was made: "exact"; "jackknife" (value +- t SE); "score-jackknife" (variance taken at
+        the
             hypothesis, for numbers that contain a squared bias); "fieller-jackknife" (ratios); "degenerate" (none).
 
     Example:

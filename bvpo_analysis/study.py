@@ -23,6 +23,7 @@ from bvpo_analysis.lrm.formats import EmptyMode
 from bvpo_analysis.lrm.loading import ReasoningModel, load_model
 from bvpo_analysis.moments import GradientLaw, Moments, enumerated_moments, population_moments
 from bvpo_analysis.objectives import DPO, Objective
+from bvpo_analysis.preferences.rows import require_traces
 from bvpo_analysis.records import Alpha, Estimate, PreferencePair, ScoreSet
 from bvpo_analysis.scores import score_pairs
 from bvpo_analysis.scores.plan import TraceEnumerator
@@ -31,6 +32,48 @@ BATCH_SIZES: tuple[int, ...] = tuple(2**i for i in range(11))
 """Default grid of batch sizes, 1 ... 1024."""
 KAPPAS: tuple[float, ...] = (1.0, 0.5, 0.1, 0.01)
 """Default grid of kappa = eta L."""
+
+
+def require_identified(
+    pairs: Sequence[PreferencePair],
+    lrm: ReasoningModel,
+    objective: Objective,
+    *,
+    traces: int | None,
+    reference: ReasoningModel | None = None,
+) -> None:
+    """Hold that these inputs identify the target, before anything is scored.
+
+    Args:
+        pairs: the data.
+        lrm: the model.
+        objective: the loss.
+        traces: sampled posterior traces per answer to use; None when all traces are enumerated.
+        reference: pi_ref, if not the model itself.
+
+    Raises:
+        InputError: no pairs; or sampled traces with a loss or a reference for which g_t is biased, with fewer than four
+            pairs, or with fewer posterior traces than asked for.
+    """
+    if not pairs:
+        raise InputError("no preference pairs; check --data, --regime and --limit")
+    if reference is not None and reference.tokenizer.get_vocab() != lrm.tokenizer.get_vocab():
+        raise InputError("the model and its reference have different tokenizers; use a reference with the same one")
+    if traces is None:
+        return
+    if objective.reference_free:
+        raise InputError(
+            f"with the {objective.name} loss g_t is biased from the first step, so sampled traces do not identify "
+            "the target; use --loss dpo or ipo, or --traces exact where traces can be enumerated"
+        )
+    if reference is not None and reference.fingerprint != lrm.fingerprint:
+        raise InputError(
+            "the model differs from its reference, where g_t is biased and sampled traces do not identify the "
+            "target; leave out --ref-model, or use --traces exact where traces can be enumerated"
+        )
+    if len(pairs) < 4:
+        raise InputError(f"at least four preference pairs are needed for an interval, got {len(pairs)}")
+    require_traces(pairs, traces)
 
 
 @dataclass(frozen=True)
@@ -81,26 +124,13 @@ class Study:
             label: text of the progress bar.
 
         Raises:
-            InputError: too few traces; or sampled traces with a loss or a reference for which g_t is biased, so that
-                the target is not identified.
+            InputError: the inputs do not identify the target (see :func:`require_identified`).
         """
         lrm = lrm if lrm is not None else load_model()
         loss: Objective = objective if objective is not None else DPO()
         trace, empty, marginal = Trace(loss), EmptyTrace(loss), Marginal(loss)
         exact = enumerate_traces is not None
-        if not exact:
-            if loss.reference_free:
-                raise InputError(
-                    f"with the {loss.name} loss g_t is biased from the first step, so sampled traces do not identify "
-                    "the target; use --loss dpo or ipo, or --traces exact where traces can be enumerated"
-                )
-            if reference is not None and reference.fingerprint != lrm.fingerprint:
-                raise InputError(
-                    "the model differs from its reference, where g_t is biased and sampled traces do not identify the "
-                    "target; leave out --ref-model, or use --traces exact where traces can be enumerated"
-                )
-            if len(pairs) < 4:
-                raise InputError(f"at least four preference pairs are needed for an interval, got {len(pairs)}")
+        require_identified(pairs, lrm, loss, traces=None if exact else traces, reference=reference)
         scores = score_pairs(
             lrm,
             pairs,

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bvpo_analysis.errors import InputError
@@ -42,7 +43,9 @@ class ReasoningModel:
 
 
 def weights_fingerprint(model: torch.nn.Module) -> str:
-    """BLAKE2b hash of all named parameters: equal if and only if the models compute the same scores.
+    """BLAKE2b hash of names, shapes, types and values of all parameters.
+
+    Models of one architecture and configuration with equal fingerprints compute the same scores.
 
     Example:
         >>> import torch
@@ -87,7 +90,7 @@ def load_model(
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(source)
             model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=attention)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise InputError(
             f"no reasoning model could be loaded from {source!r} ({reason}); give --model a directory "

@@ -6,9 +6,9 @@ length one are exact numbers. Two things spoil the plain interval "value +- t SE
 First, the U-statistic U of a squared bias |b|^2 has variance (4/n) b'Sb + (2/n^2) Tr S^2, which falls with |b|^2. A
 low U comes with a low jackknife SE, and near |b| = 0 the interval misses the truth from below. As for Wilson's
 interval of a proportion, the remedy is to take the variance at the hypothesised value: it has the slope 4 lambda / n
-in |b|^2, with lambda = b'Sb/|b|^2 the Rayleigh quotient at the sample mean. For a statistic f that moves with U
-(jackknife correlation r, regression slope w of f on U) and the hypothesis f0 = f + x, the jackknife variance s^2
-becomes
+in |b|^2, with lambda = b'Sb/|b|^2 the Rayleigh quotient at the sample mean, or Tr S^2 / Tr S (its value for noise
+alone) if larger. For a statistic f that moves with U (jackknife correlation r, regression slope w of f on U) and the
+hypothesis f0 = f + x, the jackknife variance s^2 becomes
 
     s^2(x) = s^2 + w r^2 (4 lambda / n) x,
 
@@ -74,15 +74,14 @@ class SquaredBiasNoise:
 
     Attributes:
         replicates: U and its leave-one-out values, [n + 1].
-        slope: d Var(U) / d|b|^2 = 4 lambda / n, lambda the Rayleigh quotient of the per-prompt covariance at the mean.
+        slope: d Var(U) / d|b|^2 = 4 lambda / n; see the head of this file for lambda.
     """
 
     replicates: Floats
     slope: float
 
-    def variance_slope(self, variance: float, covariance: float) -> float:
-        """w r^2 (4 lambda / n) of a statistic with this jackknife variance and this covariance with U."""
-        of_u = float(jackknife_covariance(self.replicates)[0, 0])
+    def variance_slope(self, variance: float, covariance: float, of_u: float) -> float:
+        """w r^2 (4 lambda / n) of a statistic with this variance and covariance with U, which has variance ``of_u``."""
         if of_u <= 0.0 or variance <= 0.0:
             return 0.0
         w = covariance / of_u
@@ -107,7 +106,7 @@ def score_estimate(replicates: Floats, noise: SquaredBiasNoise | None) -> Estima
         return plain
     covariance = jackknife_covariance(replicates, noise.replicates)
     t2 = _quantile(plain.n) ** 2
-    centre = t2 * noise.variance_slope(covariance[0, 0], covariance[0, 1]) / 2
+    centre = t2 * noise.variance_slope(covariance[0, 0], covariance[0, 1], covariance[1, 1]) / 2
     half = float(np.sqrt(centre**2 + t2 * covariance[0, 0]))
     return Estimate(
         plain.value, plain.se, plain.value + centre - half, plain.value + centre + half, plain.n, "score-jackknife"
@@ -165,25 +164,25 @@ def fieller_set(numerator: Floats, denominator: Floats) -> FiellerSet:
     return FiellerSet("interval" if a > 0 else "complement", float(ends[0]), float(ends[1]))
 
 
-def bounded_ratio_set(numerator: Floats, rest: Floats, noise: SquaredBiasNoise, *, points: int = 2001) -> FiellerSet:
+def bounded_ratio_set(numerator: Floats, rest: Floats, noise: SquaredBiasNoise) -> FiellerSet:
     """95 % confidence set of a = E N / (|b|^2 + E V), knowing that |b|^2 >= 0; D = U + V is measured with its noise.
 
     The ratio lies between 0 and N / V, whose Fieller set bounds the search. Inside, a belongs to the set if
     T = N - a (U + V) satisfies T^2 <= t^2 s^2(-T), the variance taken at the hypothesis. The result is the smallest
-    interval that holds the set, found on a grid and refined by bisection; if the set is empty, the nearest bound.
+    interval that holds the set, found on a grid that is fine around N / (max(U, 0) + V) and refined by root finding. An
+    empty set means that U is too negative for any |b|^2 >= 0; then the set at |b|^2 = 0, that of N / V, is given.
 
     Args:
         numerator: replicates of N.
         rest: replicates of V, the part of the denominator beside the squared bias.
         noise: the U-statistic of the squared bias.
-        points: size of the search grid.
 
     Returns:
-        An interval; or the unbounded Fieller set of N / V where even V is not clearly positive.
+        An interval; or "line" where even V is not clearly positive.
     """
     outer = fieller_set(numerator, rest)
     if outer.shape != "interval":
-        return outer
+        return FiellerSet("line", -np.inf, np.inf)
     low, high = min(0.0, outer.low), max(0.0, outer.high)
     u = noise.replicates
     t2 = _quantile(len(u) - 1) ** 2
@@ -193,18 +192,20 @@ def bounded_ratio_set(numerator: Floats, rest: Floats, noise: SquaredBiasNoise, 
     def excess(a: float) -> float:
         statistic = top - a * bottom
         variance = s[0, 0] - 2 * a * s[0, 1] + a * a * s[1, 1]
-        slope = noise.variance_slope(variance, s[0, 2] - a * s[1, 2])
-        return statistic**2 - t2 * max(variance - slope * statistic, 0.0)
+        slope = noise.variance_slope(variance, s[0, 2] - a * s[1, 2], s[2, 2])
+        return float(statistic**2 - t2 * max(variance - slope * statistic, 0.0))
 
-    grid = np.linspace(low, high, points)
+    centre = top / (max(float(u[0]), 0.0) + float(rest[0]))
+    steps = (high - low) * np.geomspace(1e-12, 1.0, 240)
+    grid = np.concatenate([np.linspace(low, high, 240), centre - steps, [centre], centre + steps])
+    grid = np.unique(grid[(grid >= low) & (grid <= high)])
     inside = np.flatnonzero([excess(a) <= 0.0 for a in grid])
     if len(inside) == 0:
-        nearest = grid[int(np.argmin([excess(a) for a in grid]))]
-        return FiellerSet("interval", float(nearest), float(nearest))
+        return outer
     first, last = int(inside[0]), int(inside[-1])
-    ends = [grid[first], grid[last]]
+    ends = [float(grid[first]), float(grid[last])]
     if first > 0:
-        ends[0] = brentq(excess, grid[first - 1], grid[first])
-    if last < points - 1:
-        ends[1] = brentq(excess, grid[last], grid[last + 1])
-    return FiellerSet("interval", float(ends[0]), float(ends[1]))
+        ends[0] = float(brentq(excess, grid[first - 1], grid[first], xtol=1e-300, rtol=1e-12))
+    if last < len(grid) - 1:
+        ends[1] = float(brentq(excess, grid[last], grid[last + 1], xtol=1e-300, rtol=1e-12))
+    return FiellerSet("interval", ends[0], ends[1])

@@ -86,16 +86,28 @@ def population_moments(scores: ScoreSet, trace: Estimator, empty: Estimator, *, 
         target_sq=u_tt,
         target_dot_e=u_te,
         mean_e_sq=u_ee,
-        bias_noise=_bias_noise(u_dd, p["d_Vd"]),
+        bias_noise=_bias_noise(u_dd, p["dd"], p["d_Vd"], _difference_sketches(scores, which, columns)),
     )
 
 
-def _bias_noise(replicates: Floats, with_total: Floats) -> SquaredBiasNoise:
-    """Noise of U(d, d) from its replicates and the products <d_i, V_d>."""
-    along_mean = with_total / len(with_total)
+def _bias_noise(replicates: Floats, own: Floats, with_total: Floats, sketches: Floats) -> SquaredBiasNoise:
+    """Noise of U(d, d) from its replicates, <d_i, d_i>, <d_i, V_d> and sketches [n, k] of d_i.
+
+    With S the covariance of the per-prompt d_i, Var U = (4/n) b'Sb + (2/n^2) Tr S^2. The Rayleigh quotient b'Sb/|b|^2
+    is taken at the sample mean; where |b| is within noise, the sample mean may point away from the directions that
+    matter, so the quotient is not let below Tr S^2 / Tr S, its value for noise alone.
+    """
+    n = len(own)
+    along_mean = with_total / n
     mean_sq = along_mean.mean()
     rayleigh = along_mean.var(ddof=1) / mean_sq if mean_sq > 0 else 0.0
-    return SquaredBiasNoise(replicates, slope=float(4 * rayleigh / len(with_total)))
+    trace = (own.mean() - mean_sq) * n / (n - 1)
+    centred = sketches - sketches.mean(axis=0)
+    products = centred @ centred.T
+    np.fill_diagonal(products, 0.0)
+    trace_of_square = float((products**2).sum()) / (n * (n - 1))
+    noise_alone = trace_of_square / trace if trace > 0 else 0.0
+    return SquaredBiasNoise(replicates, slope=4 * max(float(rayleigh), noise_alone) / n)
 
 
 def _column(scores: ScoreSet, estimator: Estimator) -> int:
@@ -104,6 +116,12 @@ def _column(scores: ScoreSet, estimator: Estimator) -> int:
         declared = ", ".join(scores.totals) or "none"
         raise ValueError(f"products with the total of {name} were not accumulated (declared: {declared}); score again")
     return scores.totals.index(name)
+
+
+def _difference_sketches(scores: ScoreSet, which: slice, columns: list[int]) -> Floats:
+    """Sketches [n, k] of d_i = g_e,i - gbar_i."""
+    t, e = columns
+    return np.stack([(pair.sketches[which, e] - pair.sketches[which, t]).ravel() for pair in scores.pairs])
 
 
 def _products(

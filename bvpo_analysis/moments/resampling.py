@@ -8,6 +8,7 @@ coverage.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -29,6 +30,13 @@ class EnumeratedPopulation:
     rows: tuple[Ints, ...]
     gram: Floats
 
+    @cached_property
+    def _factor(self) -> Floats:
+        """[N, r] vectors with the inner products of the scores, standing in for them."""
+        values, vectors = np.linalg.eigh(self.gram)
+        kept = values > 1e-12 * values[-1]
+        return vectors[:, kept] * np.sqrt(values[kept])
+
     def exact_scores(self, *estimators: Estimator) -> ScoreSet:
         """The whole population as an enumerated score set, for ``enumerated_moments``."""
         return self._score_set(self.pairs, range(len(self.pairs)), estimators)
@@ -49,15 +57,16 @@ class EnumeratedPopulation:
     def _score_set(
         self, pairs: Sequence[PairLogProbs], prompts: Sequence[int] | Ints, estimators: Sequence[Estimator]
     ) -> ScoreSet:
+        means = [np.array([mean_coefficients(estimator, pair) for estimator in estimators]) for pair in pairs]
         coefficients = np.zeros((len(estimators), len(self.gram)))
-        for pair, i in zip(pairs, prompts, strict=True):
-            for a, estimator in enumerate(estimators):
-                coefficients[a, self.rows[i]] += mean_coefficients(estimator, pair)
+        for mean, i in zip(means, prompts, strict=True):
+            coefficients[:, self.rows[i]] += mean
         with_totals = self.gram @ coefficients.T
         scored = []
-        for pair, i in zip(pairs, prompts, strict=True):
+        for pair, mean, i in zip(pairs, means, prompts, strict=True):
             here = self.rows[i]
-            scored.append(PairScores(pair, self.gram[np.ix_(here, here)][None], with_totals[here][None]))
+            products = self.gram[np.ix_(here, here)][None]
+            scored.append(PairScores(pair, products, with_totals[here][None], (mean @ self._factor[here])[None]))
         return ScoreSet(
             pairs=tuple(scored),
             groups=("all",),

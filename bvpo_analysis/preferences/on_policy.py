@@ -134,9 +134,9 @@ def build_pairs(
         here = [c for c in thinking[i * samples : (i + 1) * samples] if c is not None]
         answers = [a for a in empties[i * samples : (i + 1) * samples] if a is not None]
         pick, pick_empty = rule(text, [c.answer for c in here]), rule(text, answers)
-        if pick is None:
+        if pick is None or here[pick[0]].answer == here[pick[1]].answer:
             counts.no_pair += 1
-        elif pick_empty is None:
+        elif pick_empty is None or answers[pick_empty[0]] == answers[pick_empty[1]]:
             counts.no_empty_pair += 1
         else:
             chosen, rejected = here[pick[0]], here[pick[1]]
@@ -150,7 +150,7 @@ def build_pairs(
                     empty_rejected=answers[pick_empty[1]],
                     score_chosen=score(text, chosen.answer) if score else None,
                     score_rejected=score(text, rejected.answer) if score else None,
-                    meta=dict(meta or {}),
+                    meta={"temperature": sampler.temperature, **(meta or {})},
                 )
             )
     return pairs
@@ -182,9 +182,9 @@ def add_posterior_traces(
     """Add ``further`` posterior traces per answer by exact rejection sampling.
 
     A sample (r, y) of the policy is kept for the side whose answer equals y; the kept traces are i.i.d. draws from
-    pi(r | x, y). Samples are used in index order until both sides are complete, so a pair's traces do not depend on
-    the other pairs. A pair that is still incomplete after ``max_samples`` samples is dropped and counted: its answer
-    is too rare, a fact about the answers that no trace enters.
+    pi(r | x, y). Samples are used in index order, each from its own random stream, until both sides are complete. A
+    pair that is still incomplete after ``max_samples`` samples is dropped and counted: its answer is too rare, a fact
+    about the answers that no trace enters.
     """
     counts = counts if counts is not None else BuildCounts()
     searches = [_Search(pair, further) for pair in pairs]

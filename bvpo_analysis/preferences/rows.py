@@ -120,7 +120,7 @@ def pair_from_row(row: Any, where: str = "row") -> PreferencePair:
         raise InputError(f"{where}: chosen and rejected answers are the same ({chosen.answer[:60]!r}); drop the row")
     lists = {}
     for field in _TRACE_LISTS:
-        values = row.get(field) or []
+        values = [] if row.get(field) is None else row[field]
         if not isinstance(values, list):
             raise _fail(where, field, "a list of traces", values)
         lists[field] = tuple(_trace(where, field, value) for value in values)
@@ -136,9 +136,10 @@ def pair_from_row(row: Any, where: str = "row") -> PreferencePair:
     if empties and empties[0] == empties[1]:
         raise InputError(f"{where}: empty_chosen and empty_rejected are the same ({empties[0][:60]!r}); drop the row")
     source: Literal["own", "copied"] = "own" if empties else "copied"
-    meta = row.get("meta") or {}
+    meta = {} if row.get("meta") is None else row["meta"]
     if not isinstance(meta, Mapping):
         raise _fail(where, "meta", "an object", meta)
+    _score(where, "meta.temperature", meta.get("temperature"))
     return PreferencePair(
         prompt_id=_text(where, "prompt_id", row["prompt_id"]),
         prompt=_prompt(where, row["prompt"]),
@@ -235,9 +236,16 @@ def require_traces(pairs: Sequence[PreferencePair], traces: int) -> None:
     """Hold that every answer has at least ``traces`` posterior traces.
 
     Raises:
-        InputError: naming the first prompt that has fewer, and the remedy.
+        InputError: naming the first prompt that has fewer, or whose further traces are no draws from the posterior, and
+            the remedy.
     """
     for pair in pairs:
+        source = pair.meta.get("trace_source", "posterior")
+        if traces > 1 and source != "posterior":
+            raise InputError(
+                f"prompt {pair.prompt_id!r}: its further traces are marked trace_source {source!r}, but only draws "
+                "from the posterior of the answer can be averaged; use --traces 1"
+            )
         available = min(len(pair.traces(0)), len(pair.traces(1)))
         if available < traces:
             raise InputError(

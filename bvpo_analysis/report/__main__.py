@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
-        print("interrupted; run again with the same --output-dir and --resume to continue", file=sys.stderr)
+        print("interrupted; continue with --output-dir FOLDER --resume, FOLDER being that of this run", file=sys.stderr)
         return 1
 
 
@@ -89,13 +89,14 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError("--resume needs --output-dir, the folder of the interrupted run")
     names = [f.name for f in fields(ReportConfig)]
     given: dict[str, Any] = {n: v for n in names if (v := getattr(options, n)) is not None}
-    if options.quick:
-        given.setdefault("limit", QUICK_PAIRS)
     if options.from_config:
-        if given:
-            raise InputError(f"--from replays a whole configuration; drop --{next(iter(given)).replace('_', '-')}")
+        extra = [*given, *(["quick"] if options.quick else [])]
+        if extra:
+            raise InputError(f"--from replays a whole configuration; drop --{extra[0].replace('_', '-')}")
         config = ReportConfig.from_yaml(options.from_config)
     else:
+        if options.quick:
+            given.setdefault("limit", QUICK_PAIRS)
         config = ReportConfig(**given)
 
     torch.set_num_threads(1)

@@ -13,8 +13,15 @@ import numpy as np
 import torch
 
 from bvpo_analysis.errors import InputError
-from bvpo_analysis.exact import ExactTable, largest_deviation, load_table, pairs_fingerprint, shipped_traces
-from bvpo_analysis.lrm.loading import ReasoningModel, load_model
+from bvpo_analysis.exact import (
+    ExactTable,
+    largest_deviation,
+    load_table,
+    pairs_fingerprint,
+    rows_fingerprint,
+    shipped_traces,
+)
+from bvpo_analysis.lrm.loading import load_model
 from bvpo_analysis.preferences.rows import read_pairs, require_traces
 from bvpo_analysis.preferences.shipped import DIRECTORY, pairs_path
 from bvpo_analysis.records import PreferencePair
@@ -30,10 +37,11 @@ from bvpo_analysis.report.run_folder import (
     write_json,
     write_text,
 )
-from bvpo_analysis.scores import VmapEngine
-from bvpo_analysis.scores.passes import BLOCK
+from bvpo_analysis.scores import ENGINES
+from bvpo_analysis.scores.log_probs import batches_by_length
+from bvpo_analysis.scores.passes import BLOCK, BUFFER_BYTES
 from bvpo_analysis.scores.plan import plan_pair
-from bvpo_analysis.study import Study
+from bvpo_analysis.study import Study, require_identified
 
 CHECKED_PROMPTS = 32
 """Prompts whose exact moments are recomputed against the committed table in a full report."""
@@ -54,6 +62,11 @@ def choose_pairs(pairs: Sequence[PreferencePair], limit: int | None, seed: int) 
     return tuple(pairs[i] for i in chosen)
 
 
+def checked_prompts(pairs: int) -> int:
+    """How many prompts of a report of so many pairs are enumerated again: 32, or one block of a short report."""
+    return CHECKED_PROMPTS if pairs >= 4 * CHECKED_PROMPTS else BLOCK
+
+
 class Inputs:
     """Models and data of a report, loaded and checked before anything is written.
 
@@ -65,13 +78,24 @@ class Inputs:
         self.path = Path(config.data) if config.data else pairs_path(config.regime)
         everything = read_pairs(self.path)
         self.pairs = choose_pairs(everything, config.limit, config.seed)
-        if config.traces != "exact":
-            require_traces(self.pairs, int(config.traces))
+        sampled = None if config.traces == "exact" else int(config.traces)
+        if sampled is not None:
+            require_traces(self.pairs, sampled)
         self.lrm = load_model(config.model)
         self.reference = load_model(config.ref_model) if config.ref_model else None
+        require_identified(self.pairs, self.lrm, config.objective, traces=sampled, reference=self.reference)
+        if config.engine not in ENGINES:
+            raise InputError(f"unknown --engine {config.engine!r}; choose among {', '.join(ENGINES)}")
+        self.scorer = ENGINES[config.engine](self.lrm.model, config.params)
         for pair in self.pairs:
+            if sampled is None:
+                shipped_traces(pair)
             for side in (0, 1):
-                self.lrm.assembler.check_round_trip(pair.prompt, pair.traces(side)[0], pair.answer(side))
+                for trace in pair.traces(side)[: sampled or 1]:
+                    self.lrm.assembler.check_round_trip(pair.prompt, trace, pair.answer(side))
+        self.provenance: dict[str, Any] | None = None
+        if config.data is None and config.ref_model is None:
+            self.provenance = json.loads((DIRECTORY / f"{config.regime}.provenance.json").read_text())
         shipped = config.data is None and config.model is None and config.ref_model is None
         self.exact: ExactTable | None = None
         if shipped and config.empty_mode == "prefilled" and config.params is None:
@@ -102,7 +126,7 @@ def run_report(config: ReportConfig, folder: Path, *, resume: bool = False, over
         raise
     checked, deviation = 0, None
     if inputs.exact is not None:
-        sample = inputs.pairs[: CHECKED_PROMPTS if len(inputs.pairs) >= 4 * CHECKED_PROMPTS else BLOCK]
+        sample = inputs.pairs[: checked_prompts(len(inputs.pairs))]
         checked = len(sample)
         deviation = largest_deviation(inputs.lrm, sample, inputs.exact, config.objective)
     core = study_results(
@@ -110,7 +134,8 @@ def run_report(config: ReportConfig, folder: Path, *, resume: bool = False, over
         inputs.pairs,
         batch_size=config.batch_size,
         kappa=config.kappa,
-        policy=inputs.lrm.fingerprint,
+        policy=(inputs.reference or inputs.lrm).fingerprint,
+        provenance=inputs.provenance,
         exact=inputs.exact,
         largest_deviation=deviation,
         checked=checked,
@@ -119,7 +144,7 @@ def run_report(config: ReportConfig, folder: Path, *, resume: bool = False, over
         {
             "schema_version": SCHEMA_VERSION,
             "config": asdict(config),
-            "model": _model_facts(study, inputs.lrm),
+            "model": _model_facts(study, inputs),
             "data": _data_facts(config, inputs, study),
             **core,
             "versions": versions(),
@@ -141,6 +166,10 @@ def run_report(config: ReportConfig, folder: Path, *, resume: bool = False, over
         "threads": torch.get_num_threads(),
         "seed": config.seed,
         "model": results["model"]["fingerprint"],
+        "reference": results["model"]["reference_fingerprint"],
+        "tokenizer": hashlib.blake2b(
+            json.dumps(inputs.lrm.tokenizer.get_vocab(), sort_keys=True).encode(), digest_size=16
+        ).hexdigest(),
         "chat_template": hashlib.blake2b(inputs.lrm.tokenizer.chat_template.encode(), digest_size=16).hexdigest(),
         "data": results["data"]["fingerprint"],
         "think_format": asdict(inputs.lrm.assembler.format),
@@ -169,10 +198,13 @@ def _study(config: ReportConfig, inputs: Inputs, blocks: Path) -> Study:
     )
 
 
-def _model_facts(study: Study, lrm: ReasoningModel) -> dict[str, Any]:
+def _model_facts(study: Study, inputs: Inputs) -> dict[str, Any]:
+    reference = inputs.reference or inputs.lrm
     return {
-        "name": lrm.name,
-        "fingerprint": lrm.fingerprint,
+        "name": inputs.lrm.name,
+        "fingerprint": inputs.lrm.fingerprint,
+        "reference": reference.name,
+        "reference_fingerprint": reference.fingerprint,
         "parameters": sum(study.scores.parameters),
         "groups": list(study.scores.groups),
     }
@@ -186,16 +218,13 @@ def _data_facts(config: ReportConfig, inputs: Inputs, study: Study) -> dict[str,
         "source": inputs.path.name if config.data is None else str(inputs.path),
         "regime": config.regime if config.data is None else None,
         "pairs": len(inputs.pairs),
-        "fingerprint": pairs_fingerprint(inputs.pairs),
+        "fingerprint": rows_fingerprint(inputs.pairs),
         "traces_per_answer": config.traces,
         "empty_answers_own": sum(pair.empty_answers == "own" for pair in inputs.pairs),
         "tokens_trace_mean": float((whole - answer).mean()),
         "tokens_answer_mean": float(answer.mean()),
     }
-    provenance = DIRECTORY / f"{config.regime}.provenance.json"
-    if config.data is None and provenance.exists():
-        facts["provenance"] = json.loads(provenance.read_text())
-    return facts
+    return facts if inputs.provenance is None else facts | {"provenance": inputs.provenance}
 
 
 def _cost(study: Study, seconds: float) -> dict[str, Any]:
@@ -225,7 +254,7 @@ def dry_run(config: ReportConfig) -> str:
         )
         for pair in inputs.pairs
     ]
-    engine = VmapEngine(inputs.lrm.model, config.params)
+    engine = inputs.scorer
     first = [sequence for plan in plans[:BLOCK] for sequence in plan.sequences][:MOST_TIMED]
     buffer = engine.buffer(len(first))
     engine.fill(first[:1], buffer[:1])  # the first call also pays for setting up
@@ -235,11 +264,20 @@ def dry_run(config: ReportConfig) -> str:
     sequences = sum(len(plan.sequences) for plan in plans)
     tokens = sum(len(sequence.ids) for plan in plans for sequence in plan.sequences)
     passes = 1 if exact else 2
-    largest = max(len(plan.sequences) for plan in plans)
+    check = 0
+    if inputs.exact is not None:
+        sample = inputs.pairs[: checked_prompts(len(inputs.pairs))]
+        checked = [plan_pair(inputs.lrm.assembler, pair, enumerate_traces=shipped_traces) for pair in sample]
+        check = sum(len(sequence.ids) for plan in checked for sequence in plan.sequences)
     row = engine.size * buffer.element_size()
+    largest = max(len(plan.sequences) for plan in plans) * row
+    widest = max(len(batch) for plan in plans for batch in batches_by_length(plan.sequences)) * row
+    totals = (3 if exact else 2) * engine.size * 8
+    memory = max(largest, BUFFER_BYTES) + 2 * widest + 2 * largest + totals
     return (
-        f"pairs {len(plans)}, distinct sequences {sequences}, tokens {tokens}, passes {passes}\n"
-        f"time about {passes * tokens * per_token:.0f} s; score buffer {largest * row / 2**20:.0f} MiB at least "
-        f"({largest} sequences of {engine.size} parameters)\n"
+        f"pairs {len(plans)}, distinct sequences {sequences}, tokens {tokens}, passes {passes}"
+        f"{f', and {check} tokens to check the exact table' if check else ''}\n"
+        f"time about {(passes * tokens + check) * per_token:.0f} s for scoring\n"
+        f"peak memory about {memory / 2**20:.0f} MiB beyond model and libraries ({engine.size} parameters)\n"
         f"nothing was written"
     )

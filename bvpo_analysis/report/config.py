@@ -1,5 +1,6 @@
 """The options of a report as one frozen record: what config.yaml holds and what a rerun replays."""
 
+import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -41,13 +42,14 @@ class ReportConfig:
         checks = [
             (self.regime in REGIMES, f"--regime must be one of {', '.join(REGIMES)}, got {self.regime!r}"),
             (self.loss in OBJECTIVES, f"--loss must be one of {', '.join(OBJECTIVES)}, got {self.loss!r}"),
-            (self.beta > 0, f"--beta must be positive, got {self.beta}"),
+            (0 < self.beta < math.inf, f"--beta must be a positive number, got {self.beta}"),
             (self.batch_size >= 1, f"--batch-size must be at least 1, got {self.batch_size}"),
             (
                 self.traces == "exact" or (isinstance(self.traces, int) and self.traces >= 1),
                 f"--traces must be a positive number or 'exact', got {self.traces!r}",
             ),
-            (self.kappa > 0, f"--kappa must be positive, got {self.kappa}"),
+            (0 < self.kappa < math.inf, f"--kappa must be a positive number, got {self.kappa}"),
+            (self.seed >= 0, f"--seed must not be negative, got {self.seed}"),
             (
                 self.empty_mode in ("prefilled", "generated"),
                 f"--empty-mode must be prefilled or generated, got {self.empty_mode!r}",

@@ -195,7 +195,12 @@ def summary_table(results: Mapping[str, Any]) -> str:
     for row in head["errors"]:
         label = f"MSE / MSE of g_t, alpha = {weight_number(row['alpha'])}"
         lines.append((label, f"{estimate_text(row['relative'])}  {row['name']}"))
-    lines.append(("an empty trace is worth", f"{estimate_text(head.get('traces_worth'))}  extra traces per answer"))
+    lines.append(
+        (
+            "an empty trace is worth",
+            f"{estimate_text(head.get('traces_worth'))}  extra traces per answer (per prompt, target M1)",
+        )
+    )
     instead = estimate_text(head.get("twice_the_prompts"))
     lines.append(("twice the prompts instead", f"{instead}  times the MSE of the optimal mix"))
     width = max(len(label) for label, _ in lines)

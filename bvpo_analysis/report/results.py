@@ -4,7 +4,7 @@ Layout (schema version 1). ``alpha`` objects follow :class:`bvpo_analysis.record
 :class:`bvpo_analysis.records.Estimate`; infinite interval ends and undefined numbers are null.
 
     schema_version, config, model, data
-    headline     alpha, verdict, errors [{name, alpha, mse, relative}], half_regret, gain, traces_worth,
+    headline     alpha, verdict, errors [{name, alpha, mse, relative}], half_regret, traces_worth,
                  batch_equivalent, twice_the_prompts (MSE of g_t on twice the prompts / MSE of the optimal mix)
     alerts       [{level, text}]
     moments      {name: estimate} of one unit (B = K = 1)
@@ -68,6 +68,7 @@ def study_results(
     batch_size: int,
     kappa: float,
     policy: str | None = None,
+    provenance: Mapping[str, Any] | None = None,
     exact: ExactTable | None = None,
     largest_deviation: float | None = None,
     checked: int = 0,
@@ -79,6 +80,7 @@ def study_results(
         pairs: its pairs.
         batch_size, kappa: what the headline refers to (target M3, one trace per answer).
         policy: fingerprint of the model, compared with the one that the data name.
+        provenance: how shipped pairs were built, what was dropped included.
         exact: exact moments of the same data, where they are known.
         largest_deviation: result of recomputing ``checked`` prompts of that table.
         checked: how many prompts were recomputed.
@@ -88,7 +90,7 @@ def study_results(
     return jsonable(
         {
             "headline": _headline(study, law, alpha, batch_size, kappa),
-            "alerts": _alerts(study, pairs, alpha, policy, largest_deviation),
+            "alerts": _alerts(study, pairs, alpha, kappa, policy, provenance, largest_deviation),
             "moments": _moment_estimates(moments),
             "estimators": _estimator_rows(moments, batch_size, kappa),
             "targets": _target_rows(moments, exact, batch_size, kappa),
@@ -104,65 +106,74 @@ def study_results(
 
 
 def _headline(study: Study, law: GradientLaw, alpha: Alpha, batch_size: int, kappa: float) -> dict[str, Any]:
-    reference = mixing.error_parts(law, 1.0, kappa).total
-    best = np.clip(mixing.weight_replicates(law, kappa), 0.0, 1.0)
-    fixed = [("g_e alone", 0.0), ("equal mix", 0.5), ("g_t alone", 1.0)]
-    weights = [(name, np.full_like(best, a)) for name, a in fixed] + [("optimal mix", best)]
-    errors = []
-    for name, weight in weights:
-        total = mixing.error_parts(law, weight, kappa).total
-        errors.append(
-            {
-                "name": name,
-                "alpha": float(weight[0]),
-                "mse": score_estimate(total, law.bias_noise),
-                "relative": score_estimate(total / reference, law.bias_noise),
-            }
-        )
-    ends = np.minimum(mixing.error_parts(law, 0.0, kappa).total, reference)
-    gain = score_estimate(1.0 - mixing.error_parts(law, best, kappa).total / ends, law.bias_noise)
+    best = mixing.recommended_weights(law, kappa)
+    weights: list[tuple[str, Any]] = [("g_e alone", 0.0), ("equal mix", 0.5), ("g_t alone", 1.0), ("optimal mix", best)]
+    errors = [
+        {
+            "name": name,
+            "alpha": float(np.atleast_1d(weight)[0]),
+            "mse": mixing.error(law, weight, kappa),
+            "relative": mixing.error_ratio(law, weight, law, 1.0, kappa),
+        }
+        for name, weight in weights
+    ]
     # What an empty trace or a larger batch is worth presumes an unbiased g_t.
     unbiased = bool(law.bias_t_sq[0] <= 1e-12 * law.var_t[0])
     worth = mixing.traces_worth(study.moments) if unbiased and study.moments.identifies_trace_variance else None
+    instead = mixing.twice_the_prompts_instead(study.moments, batch_size, kappa)
     return {
         "alpha": alpha,
-        "verdict": _verdict(alpha, gain),
+        "verdict": _verdict(alpha, instead),
         "errors": errors,
         "half_regret": mixing.relative_regret(law, 0.5, kappa),
-        "gain": gain,
         "traces_worth": worth,
-        "twice_the_prompts": mixing.twice_the_prompts_instead(study.moments, batch_size, kappa),
+        "twice_the_prompts": instead,
         "batch_equivalent": mixing.batch_size_equivalent(law, kappa) if unbiased else None,
     }
 
 
-def _verdict(alpha: Alpha, gain: Estimate) -> dict[str, str]:
-    """A finding and its one-sentence reason; decided by the interval of alpha, not by its point value."""
+def _verdict(alpha: Alpha, instead: Estimate | None) -> dict[str, str]:
+    """A finding and its reason; decided by intervals, not by point values.
+
+    Args:
+        alpha: the optimal weight.
+        instead: error of g_t on twice the prompts over that of the optimal mix; above 1, mixing is the better use.
+    """
     low, high = alpha.estimate.ci_low, alpha.estimate.ci_high
     if alpha.degenerate:
         return {"finding": "every weight is equally good", "reason": "g_t and g_e coincide on these data"}
     if alpha.confidence_set != "interval":
         reason = "the confidence set of the optimal weight is unbounded; more prompts are needed"
         return {"finding": "the data do not determine a weight", "reason": reason}
-    if low > 0 and high < 1:
-        return {
-            "finding": "mixing pays",
-            "reason": "the interval of the optimal weight excludes both 0 and 1, so the mix beats either alone",
-        }
+    if low >= 1:
+        return {"finding": "use g_t alone", "reason": "the optimal weight is 1 or more: g_e adds nothing here"}
+    if high <= 0:
+        return {"finding": "use g_e alone", "reason": "the optimal weight is 0 or less: g_t adds nothing here"}
     if low <= 0 and high >= 1:
-        return {
-            "finding": "the data do not tell mixing from not mixing",
-            "reason": "the interval of the optimal weight contains both 0 (g_e alone) and 1 (g_t alone)",
-        }
-    which = "g_e alone (weight 0)" if low <= 0 else "g_t alone (weight 1)"
-    return {
-        "finding": "no evidence that mixing beats one gradient alone",
-        "reason": f"the interval of the optimal weight reaches {which}",
-    }
+        reason = "the interval of the optimal weight contains both 0 (g_e alone) and 1 (g_t alone)"
+        return {"finding": "the data do not tell mixing from not mixing", "reason": reason}
+    if low <= 0 or high >= 1:
+        which = "0 (g_e alone)" if low <= 0 else "1 (g_t alone)"
+        reason = f"the interval of the optimal weight reaches {which}"
+        return {"finding": "no evidence that mixing beats one gradient alone", "reason": reason}
+    beats = "the interval of the optimal weight excludes 0 and 1, so at equal batch size the mix beats either alone"
+    if instead is not None and instead.ci_low > 1:
+        return {"finding": "mixing pays", "reason": f"{beats}; it also beats g_t on twice the prompts"}
+    if instead is not None and instead.ci_high < 1:
+        reason = f"{beats}; but g_t on twice the prompts, as many sequences, is better"
+        return {"finding": "mixing helps, more prompts help more", "reason": reason}
+    reason = f"{beats}; whether it beats g_t on twice the prompts, as many sequences, is open"
+    return {"finding": "mixing helps at equal batch size", "reason": reason}
 
 
 def _alerts(
-    study: Study, pairs: Sequence[PreferencePair], alpha: Alpha, policy: str | None, largest_deviation: float | None
+    study: Study,
+    pairs: Sequence[PreferencePair],
+    alpha: Alpha,
+    kappa: float,
+    policy: str | None,
+    provenance: Mapping[str, Any] | None,
+    largest_deviation: float | None,
 ) -> list[dict[str, str]]:
     alerts: list[dict[str, str]] = []
 
@@ -196,19 +207,27 @@ def _alerts(
     copied = sum(pair.empty_answers == "copied" for pair in pairs)
     if copied:
         add("note", f"{copied} of {len(pairs)} pairs have no empty-trace answers of their own; y' = y was used.")
-    hot = {pair.meta.get("temperature", 1.0) for pair in pairs} - {1}
+    hot = sorted({float(t) for pair in pairs if (t := pair.meta.get("temperature")) is not None} - {1.0})
     if hot:
-        add(
-            "warning", f"Traces were sampled at temperature {sorted(hot)}, not 1: g_t is not unbiased at the reference."
-        )
-    if any(pair.meta.get("trace_source") == "prior" for pair in pairs):
-        add("warning", "Some traces are prior traces drawn for a fixed answer: g_t is biased with them.")
+        add("warning", f"Traces were sampled at temperature {hot}, not 1: g_t is not unbiased at the reference.")
+    if kappa != 1:
+        add("note", f"kappa = {kappa:g}: every MSE on this page is bias^2 + kappa x variance.")
     named = {str(pair.meta["policy"]) for pair in pairs if "policy" in pair.meta}
-    if policy is not None and named - {policy}:
+    if policy is not None and named - {policy} and not study.moments.exact:
         add(
             "warning",
             f"The rows name another policy ({sorted(named - {policy})[0]}) than the model under study ({policy}): "
             "g_t is unbiased only for traces of the model itself.",
+        )
+    counts = (provenance or {}).get("counts", {})
+    if counts.get("unclosed"):
+        share = counts["unclosed"] / counts["completions"]
+        add("warning", f"{share:.1%} of the sampled traces never closed and were left out, which biases g_t.")
+    if counts.get("no_pair", 0) + counts.get("no_empty_pair", 0):
+        add(
+            "note",
+            f"The population is the prompts that gave a pair both with and without thinking: of {counts['prompts']} "
+            f"prompts, {counts['no_pair']} gave none with, {counts['no_empty_pair']} more none without thinking.",
         )
     if largest_deviation is not None and largest_deviation > 1e-4:
         add("warning", f"Enumeration differs from the committed exact table by {largest_deviation:.1e} (relative).")
@@ -228,8 +247,7 @@ def _moment_estimates(moments: Moments) -> dict[str, Estimate | None]:
 
 def _estimator_rows(moments: Moments, batch_size: int, kappa: float) -> list[dict[str, Any]]:
     one = moments.population(batch_size)
-    reference = mixing.error_parts(one, 1.0, kappa).total
-    best = np.clip(mixing.weight_replicates(one, kappa), 0.0, 1.0)
+    best = mixing.recommended_weights(one, kappa)
     cases: list[tuple[str, GradientLaw, Any, int, int]] = [("g_t, one trace", one, 1.0, 1, 2)]
     if moments.identifies_trace_variance:
         cases += [(f"g_t, mean of {k} traces", moments.population(batch_size, k), 1.0, k, 2 * k) for k in TRACE_COUNTS]
@@ -249,11 +267,11 @@ def _estimator_rows(moments: Moments, batch_size: int, kappa: float) -> list[dic
                 "alpha": float(np.atleast_1d(weight)[0]),
                 "traces": traces,
                 "sequences": sequences,
-                "bias_sq": score_estimate(np.broadcast_to(parts.bias_sq, reference.shape), law.bias_noise),
+                "bias_sq": score_estimate(np.broadcast_to(parts.bias_sq, one.var_t.shape), law.bias_noise),
                 "trace_var": jackknife_estimate(parts.trace_var) if split else None,
                 "data_var": jackknife_estimate(parts.data_var) if split else None,
-                "mse": score_estimate(parts.total, law.bias_noise),
-                "relative": score_estimate(parts.total / reference, law.bias_noise),
+                "mse": mixing.error(law, weight, kappa),
+                "relative": mixing.error_ratio(law, weight, one, 1.0, kappa),
             }
         )
     return rows
@@ -268,7 +286,9 @@ def _target_rows(moments: Moments, exact: ExactTable | None, batch_size: int, ka
     def values(source: Moments) -> dict[str, float]:
         return {law.target: mixing.optimal_alpha(law, kappa).estimate.value for law in laws(source)}
 
-    population, sample = ({}, {}) if exact is None else (values(exact.moments), values(exact.sample_moments))
+    # The table is about all its prompts; it says nothing exact about a part of them.
+    known = exact is not None and exact.moments.n == moments.n
+    population, sample = (values(exact.moments), values(exact.sample_moments)) if exact and known else ({}, {})
     rows = []
     for law in laws(moments):
         row = {"name": f"alpha_star.{law.target}.kappa{kappa:g}", "alpha": mixing.optimal_alpha(law, kappa)}

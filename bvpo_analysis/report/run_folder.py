@@ -55,7 +55,7 @@ def open_folder(folder: Path, config: str, *, resume: bool = False, overwrite: b
     if held and _CONFIG not in held:
         raise InputError(f"{folder}: was not made by a run (no {_CONFIG}); use another --output-dir")
     if held and overwrite:
-        foreign = [name for name in held if name not in _OWN]
+        foreign = [name for name in held if name.removesuffix(".part") not in _OWN]
         if foreign:
             raise InputError(f"{folder}: holds {foreign[0]!r}, which no run has made; move it or use another folder")
         for name in held:
@@ -63,7 +63,10 @@ def open_folder(folder: Path, config: str, *, resume: bool = False, overwrite: b
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     elif held and (folder / _CONFIG).read_text(encoding="utf-8") != config:
         raise InputError(f"{folder}: holds a run with other options; use --overwrite or another --output-dir")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror}); use another --output-dir") from error
     write_text(folder / _CONFIG, config)
     return not held
 

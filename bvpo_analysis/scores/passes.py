@@ -3,7 +3,9 @@
 Pass 1 backpropagates every distinct sequence of a pair once, keeps the within-pair Gram matrix <s_j, s_k> and adds the
 pair's v_a = sum_j c_aj s_j to running totals V_a (one P-vector per declared estimator). Pass 2 recomputes the scores
 and keeps <s_j, V_a>. U-statistics of squared norms need only sum_i v_i; their delete-a-prompt jackknife needs <v_i, V>
-and <v_i, v_i>: so two passes serve every moment and every interval, and no N x N matrix and no N x P array exists.
+and <v_i, v_i>: so two passes serve every moment and every interval, and no N x N matrix and no N x P array exists. The
+spread of the U-statistics near zero needs products across pairs, to a few per cent only: pass 1 keeps a count sketch of
+each v_a (k numbers instead of P).
 
 The unit of work is a block of eight consecutive pairs. Batches never cross a block, and totals merge in block order in
 float64, so an interrupted run resumes to bit-identical results.
@@ -30,6 +32,8 @@ BLOCK = 8
 """Pairs per unit of work."""
 BUFFER_BYTES = 256 * 2**20
 """Score rows held at once; pairs of a block are taken in panels that fit, at least one pair at a time."""
+SKETCH = 1024
+"""Length k of a count sketch."""
 
 MeanCoefficients = Callable[[PairLogProbs], Floats]
 """Coefficients [m] of a pair's v_a = sum_j c_j s_j, from log-probabilities only."""
@@ -92,7 +96,10 @@ def score_pairs(
         "parameters": parameters,
         "totals": list(totals or {}),
         "settings": dict(settings or {}),
-        "sequences": [[s.ids for s in plan.sequences] for plan in plans],
+        "config": str(getattr(lrm.model, "config", None)),
+        "prompts": [plan.pair.prompt_id for plan in plans],
+        "sequences": [[(s.ids, s.score_start, s.answer_start) for s in plan.sequences] for plan in plans],
+        "draws": [[plan.draws.tolist(), plan.support.tolist(), plan.empty.tolist()] for plan in plans],
     }
     store = BlockStore(blocks, key) if blocks is not None else None
     starts = range(0, len(plans), BLOCK)
@@ -168,6 +175,10 @@ class _Task:
         self.plans = plans
         self.totals = totals
         self._buffer = scorer.buffer(0)
+        # A count sketch adds each coordinate, with a random sign, to one of k buckets. The hashes never change.
+        hashes = torch.Generator().manual_seed(0)
+        self._bucket = torch.randint(SKETCH, (scorer.size,), generator=hashes).to(scorer.device)
+        self._sign = (torch.randint(2, (scorer.size,), generator=hashes, dtype=torch.int8) * 2 - 1).to(scorer.device)
 
     def rows(self, start: int) -> Iterator[tuple[PairSequences, torch.Tensor, tuple[torch.Tensor, torch.Tensor]]]:
         """(plan, scores [m, P], (trace, answer) parts of log pi) of each pair of the block that begins at ``start``.
@@ -204,16 +215,19 @@ class _Task:
         coefficients = np.array([f(log_probs) for f in self.totals.values()]).reshape(-1, log_probs.size)
         weights = torch.from_numpy(coefficients).to(rows.device)
         gram = np.empty((len(self.scorer.groups), log_probs.size, log_probs.size))
+        sketches = torch.zeros(len(gram), len(coefficients), SKETCH, dtype=torch.float64, device=rows.device)
         for g, columns in enumerate(self.scorer.columns):
             group = rows[:, columns].double()
             gram[g] = (group @ group.T).cpu().numpy()
-            vectors[:, columns] += weights @ group
-        return PairScores(log_probs, gram, np.zeros((len(gram), log_probs.size, 0)))
+            own = weights @ group
+            vectors[:, columns] += own
+            sketches[g].index_add_(1, self._bucket[columns], own * self._sign[columns])
+        return PairScores(log_probs, gram, np.zeros((len(gram), log_probs.size, 0)), sketches.cpu().numpy())
 
     def products(self, pair: PairScores, rows: torch.Tensor, vectors: torch.Tensor) -> PairScores:
         """Pass 2 on one pair: <s_j, V_a> per group."""
         by_group = [(rows[:, c].double() @ vectors[:, c].T).cpu().numpy() for c in self.scorer.columns]
-        return PairScores(pair.log_probs, pair.gram, np.stack(by_group))
+        return PairScores(pair.log_probs, pair.gram, np.stack(by_group), pair.sketches)
 
     def _log_probs(self, plan: PairSequences, parts: tuple[torch.Tensor, torch.Tensor]) -> PairLogProbs:
         log_prob = (parts[0] + parts[1]).numpy()

@@ -46,6 +46,7 @@ def save_scores(path: str | Path, scores: ScoreSet) -> None:
         "enumerated": np.array([log.enumerated for log in logs]),
         "gram": np.concatenate([pair.gram.ravel() for pair in scores.pairs]),
         "with_totals": np.concatenate([pair.with_totals.ravel() for pair in scores.pairs]),
+        "sketches": np.stack([pair.sketches for pair in scores.pairs]),
         "totals_gram": scores.totals_gram,
     }
     arrays |= {name: np.concatenate([getattr(log, name) for log in logs]) for name in _PER_SEQUENCE}
@@ -97,6 +98,7 @@ def load_scores(path: str | Path) -> ScoreSet:
                 log_probs,
                 take("gram", "gram", groups * m * m).reshape(groups, m, m),
                 take("with_totals", "with_totals", groups * m * columns).reshape(groups, m, columns),
+                arrays["sketches"][i],
             )
         )
         sizes = {"sequence": m, "draw": r, "support": 2 * e, "gram": groups * m * m}
@@ -126,7 +128,7 @@ class BlockStore:
     def __init__(self, folder: Path, key: Mapping[str, Any]):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        digest = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=16).hexdigest()
+        digest = hashlib.blake2b(json.dumps(key, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
         path = folder / "key.txt"
         if path.exists() and path.read_text().strip() != digest:
             raise InputError(f"{folder}: holds blocks of a run with other data or settings; use --overwrite")
