@@ -356,21 +356,12 @@ def test_a_resumed_run_does_not_repeat_finished_work(lrm, many, tmp_path, monkey
         {"parameters": "norm"},
         {"totals": totals_of(TRACE)},
         {"engine": "loop"},
-        pytest.param(
-            {"empty_mode": "generated"},
-            marks=pytest.mark.xfail(strict=True, reason="the key holds token ids, not which of them are scored"),
-        ),
+        {"empty_mode": "generated"},
         {"reference": "perturbed"},
         {"data": "fewer"},
         {"data": "another answer"},
-        pytest.param(
-            {"data": "other draws"},
-            marks=pytest.mark.xfail(strict=True, reason="the key holds the distinct sequences, not their draws"),
-        ),
-        pytest.param(
-            {"data": "other names"},
-            marks=pytest.mark.xfail(strict=True, reason="the key holds no prompt ids, yet blocks do"),
-        ),
+        {"data": "other draws"},
+        {"data": "other names"},
     ],
     ids=str,
 )
