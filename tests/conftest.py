@@ -99,18 +99,24 @@ class ByHand:
     def scores(
         pairs: Sequence[PairLogProbs], vectors: Sequence[Floats], *estimators: Estimator, split: int | None = None
     ) -> ScoreSet:
-        """A score set from explicit scores [m, d] of each pair; ``split`` cuts the d columns into two groups."""
+        """A score set from explicit scores [m, d] of each pair; ``split`` cuts the d columns into two groups.
+
+        The sketches are the vectors themselves, one zero-padded copy per group.
+        """
         d = vectors[0].shape[1]
         cuts = [slice(0, d)] if split is None else [slice(0, split), slice(split, d)]
-        totals = np.stack(
-            [sum(mean_coefficients(f, p) @ v for p, v in zip(pairs, vectors, strict=True)) for f in estimators]
-        )
+        own = np.stack([[mean_coefficients(f, p) @ v for f in estimators] for p, v in zip(pairs, vectors, strict=True)])
+        totals = own.sum(axis=0)
+        masks = np.stack([np.isin(np.arange(d), np.arange(d)[c]) for c in cuts])
         return ScoreSet(
             pairs=tuple(
                 PairScores(
-                    p, np.stack([v[:, c] @ v[:, c].T for c in cuts]), np.stack([v[:, c] @ totals[:, c].T for c in cuts])
+                    log_probs=p,
+                    gram=np.stack([v[:, c] @ v[:, c].T for c in cuts]),
+                    with_totals=np.stack([v[:, c] @ totals[:, c].T for c in cuts]),
+                    sketches=masks[:, None, :] * mean,
                 )
-                for p, v in zip(pairs, vectors, strict=True)
+                for p, v, mean in zip(pairs, vectors, own, strict=True)
             ),
             groups=tuple("ab"[: len(cuts)]),
             parameters=tuple(c.stop - c.start for c in cuts),

@@ -56,6 +56,11 @@ def random_law(seed) -> GradientLaw:
     return exact_law(rng.normal(size=(6, 3)), 0.7 * rng.normal(size=(6, 3)) + rng.normal(size=3), rng.normal(size=3))
 
 
+def least_error(law, kappa=1.0):
+    """The error at the recommended weight."""
+    return mixing.error(law, mixing.recommended_weights(law, kappa), kappa)
+
+
 def form(law) -> dict[str, float]:
     return {name: float(getattr(law, name)[0]) for name in FORM}
 
@@ -213,7 +218,7 @@ def test_without_the_split_the_total_is_known_and_the_parts_are_not():
 def test_error_at_the_optimum_is_the_least_and_regret_its_price(seed, kappa):
     """Catches an optimum of another kappa, and a regret relative to F(alpha) for F*."""
     law = random_law(seed)
-    least = mixing.error_at_optimum(law, kappa).value
+    least = least_error(law, kappa).value
     grid = np.linspace(0, 1, 41)
     errors = np.array([mixing.error(law, float(a), kappa).value for a in grid])
     assert (errors >= least * (1 - 1e-12)).all()
@@ -230,15 +235,45 @@ def test_error_at_the_optimum_is_the_least_and_regret_its_price(seed, kappa):
 
 
 def test_errors_of_measured_laws_have_jackknife_replicates(measured):
-    """Catches an optimum held fixed while its error is resampled."""
+    """Catches an optimum held fixed while its error is resampled, and a ratio of the wrong two errors."""
     law = measured.population(4)
     best = np.clip(mixing.weight_replicates(law), 0, 1)
+    np.testing.assert_array_equal(mixing.recommended_weights(law), best)
     total = mixing.error_parts(law, best).total
-    found = mixing.error_at_optimum(law)
+    found = least_error(law)
     assert (found.value, found.se) == pytest.approx((total[0], jackknife_estimate(total).se), rel=1e-10)
     ratio = mixing.error_parts(law, 0.5).total / total - 1
     regret = mixing.relative_regret(law, 0.5)
     assert (regret.value, regret.se) == pytest.approx((ratio[0], jackknife_estimate(ratio).se), rel=1e-10)
+    assert 0 <= regret.ci_low <= regret.value <= regret.ci_high
+
+
+def with_squared_bias(moments, value):
+    """The same measured moments with another estimate of |b_e|^2."""
+    u = moments.bias_e_sq - moments.bias_e_sq[0] + value
+    noise = replace(moments.bias_noise, replicates=u)
+    return replace(moments, bias_e_sq=u, bias_diff_sq=u, bias_noise=noise)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_an_error_is_never_below_the_variance(alpha, measured):
+    """Catches a negative estimate of a squared bias reported as a negative error, or an interval without its value."""
+    law = with_squared_bias(measured, -0.5).population(1024)
+    variance = float(theory.error_curve(alpha, law.var_t[0], law.var_e[0], law.cov_te[0]))
+    found = mixing.error(law, alpha)
+    assert found.value == pytest.approx(variance, rel=1e-12)
+    assert mixing.error_parts(law, alpha).total[0] <= variance
+    assert 0 <= found.ci_low <= found.value <= found.ci_high
+
+
+def test_a_ratio_of_errors_is_withheld_where_the_denominator_may_be_zero(measured):
+    """Catches a regret relative to noise; an exact denominator is never withheld."""
+    vague = with_squared_bias(measured, 0.0).population(10**9)
+    assert mixing.error(vague, 0.0).ci_low == 0.0
+    assert mixing.error_ratio(vague, 1.0, vague, 0.0) is None
+    law = random_law(3)
+    expected = mixing.error(law, 0.2).value / mixing.error(law, 0.9).value
+    assert mixing.error_ratio(law, 0.2, law, 0.9).value == pytest.approx(expected, rel=1e-12)
 
 
 # --- what an empty trace is worth ------------------------------------------------------------------------
@@ -251,14 +286,14 @@ def test_g67_precision_adds_given_the_data(traces, moments):
     tau, bias = moments.trace_var[0], moments.prompt_bias_e_sq[0]
     best = mixing.optimal_alpha(law)
     assert best.estimate.value == pytest.approx(bias / (bias + tau / traces), rel=1e-10)
-    assert 1 / mixing.error_at_optimum(law).value == pytest.approx(traces / tau + 1 / bias, rel=1e-10)
+    assert 1 / least_error(law).value == pytest.approx(traces / tau + 1 / bias, rel=1e-10)
 
 
 def test_an_empty_trace_is_worth_that_many_traces(moments):
     """Catches the ratio upside down: adding traces_worth traces to g_t alone reaches the error of the mix."""
     worth = mixing.traces_worth(moments).value
     assert worth == pytest.approx(moments.trace_var[0] / moments.prompt_bias_e_sq[0], rel=1e-12)
-    mixed = mixing.error_at_optimum(moments.per_prompt(3)).value
+    mixed = least_error(moments.per_prompt(3)).value
     assert moments.trace_var[0] / (3 + worth) == pytest.approx(mixed, rel=1e-10)
 
 
@@ -280,7 +315,19 @@ def test_batch_size_equivalent_for_an_unbiased_trace_gradient(size, moments):
     equivalent = mixing.batch_size_equivalent(moments.population(size)).value
     assert equivalent >= 1
     alone = mixing.error(moments.population(size * equivalent), 1.0).value
-    assert alone == pytest.approx(mixing.error_at_optimum(moments.population(size)).value, rel=1e-10)
+    assert alone == pytest.approx(least_error(moments.population(size)).value, rel=1e-10)
+
+
+@pytest.mark.parametrize("size", [1, 16])
+def test_twice_the_prompts_halves_the_variance_of_the_trace_gradient(size, moments, measured):
+    """Catches the ratio upside down, and the mix at the doubled batch: v_t/(2B) over the best error at B (b_t = 0)."""
+    best = least_error(moments.population(size)).value
+    found = mixing.twice_the_prompts_instead(moments, size).value
+    assert found == pytest.approx(moments.var_t[0] / (2 * size) / best, rel=1e-10)
+    law = measured.population(size)
+    ratio = measured.var_t / (2 * size) / mixing.error_parts(law, np.clip(mixing.weight_replicates(law), 0, 1)).total
+    measured_ratio = mixing.twice_the_prompts_instead(measured, size)
+    assert (measured_ratio.value, measured_ratio.se) == pytest.approx((ratio[0], jackknife_estimate(ratio).se))
 
 
 def test_cosine_to_target(moments, measured):

@@ -68,6 +68,26 @@ def test_parameter_groups_add_up_to_the_whole(by_hand):
         assert sum(getattr(p, name)[0] for p in parts) == pytest.approx(getattr(whole, name)[0], rel=1e-10), name
 
 
+def test_prompts_as_a_sample_are_unbiased_for_the_population_they_come_from(by_hand):
+    """Catches ddof errors between prompts: over all samples of three from two prompts, the mean is the truth."""
+    objective, rng = DPO(1.5), np.random.default_rng(12)
+    estimators = Trace(objective), EmptyTrace(objective), Marginal(objective)
+    pairs = [by_hand.pair(rng, 2, shift=0.8) for _ in range(2)]
+    vectors = [rng.normal(size=(6, 4)) + rng.normal(size=4) for _ in pairs]
+    truth = by_hand.moments([by_hand.law(p, v, *estimators) for p, v in zip(pairs, vectors, strict=True)])
+    mean, plain = dict.fromkeys(NUMBERS, 0.0), 0.0
+    for chosen in itertools.product(range(2), repeat=3):
+        scores = by_hand.scores([pairs[i] for i in chosen], [vectors[i] for i in chosen], *estimators)
+        m = enumerated_moments(scores, *estimators, as_sample=True)
+        plain += enumerated_moments(scores, *estimators).var_t[0] / 8
+        for name in NUMBERS:
+            assert getattr(m, name).shape == (1,)
+            mean[name] += getattr(m, name)[0] / 8
+    for name in NUMBERS:
+        assert mean[name] == pytest.approx(truth[name], abs=1e-11 * truth["var_t"]), name
+    assert plain < truth["var_t"] * 0.9
+
+
 def test_refusals(by_hand):
     """Catches moments of an estimator whose totals were never summed."""
     scores, _, (trace, empty, marginal) = build(by_hand, DPO(1.5), shift=0.0)

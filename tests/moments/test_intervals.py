@@ -232,11 +232,23 @@ def test_bounded_ratio_set_solves_its_equation_inside_the_bounds(seed, mean):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_bounded_ratio_set_does_not_depend_on_its_grid(seed):
-    """Catches ends that are grid points instead of refined roots."""
-    inputs = bounded_inputs(seed, 0.4)
-    coarse, fine = bounded_ratio_set(*inputs, points=65), bounded_ratio_set(*inputs)
-    assert (coarse.low, coarse.high) == pytest.approx((fine.low, fine.high), rel=1e-9)
+@pytest.mark.parametrize("shrink", [1.0, 1e-3, 1e-6])
+def test_bounded_ratio_set_is_the_span_of_all_accepted_ratios(seed, shrink):
+    """Catches ends that are grid points, and a set that is lost between them when N and V are small beside |b|^2."""
+    numerator, rest, noise = bounded_inputs(seed, 1.0)
+    numerator, rest, u = shrink * numerator, shrink * rest, noise.replicates
+    found = bounded_ratio_set(numerator, rest, noise)
+    centre = numerator[0] / (u[0] + rest[0])
+    assert found.low < centre < found.high
+    a = centre + (found.high - found.low) * np.linspace(-3, 3, 60_001)
+    s = jackknife_covariance(numerator, u + rest, u)
+    f = numerator[0] - a * (u[0] + rest[0])
+    variance = s[0, 0] - 2 * a * s[0, 1] + a**2 * s[1, 1]
+    along = s[0, 2] - a * s[1, 2]
+    slope = along / s[2, 2] * np.minimum(along**2 / (s[2, 2] * variance), 1) * noise.slope
+    accepted = a[(f**2 <= t_squared(60) * (variance - slope * f)) & (a >= 0)]
+    step = a[1] - a[0]
+    assert (found.low, found.high) == pytest.approx((accepted[0], accepted[-1]), abs=2 * step)
 
 
 def test_bounded_ratio_set_is_fieller_where_the_squared_bias_is_far_from_zero():
