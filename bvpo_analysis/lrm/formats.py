@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import jinja2
+
 from bvpo_analysis.errors import InputError
 
 EmptyMode = Literal["prefilled", "generated"]
@@ -68,14 +70,11 @@ class ThinkFormat:
 
 
 def _render(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, generation: bool, **options: Any) -> str:
-    return str(
-        tokenizer.apply_chat_template(
-            [dict(message) for message in messages],
-            tokenize=False,
-            add_generation_prompt=generation,
-            **options,
-        )
-    )
+    turns = [dict(message) for message in messages]
+    try:
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation, **options))
+    except jinja2.TemplateError as error:
+        raise InputError(f"the chat template refuses the messages ({error}); change prompt or template") from error
 
 
 def render_prompt(tokenizer: Any, prompt: Sequence[Mapping[str, str]]) -> str:

@@ -89,13 +89,22 @@ def load_model(
     try:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(source)
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=attention)
+            model, found = AutoModelForCausalLM.from_pretrained(
+                source, dtype=dtype, attn_implementation=attention, output_loading_info=True
+            )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise InputError(
             f"no reasoning model could be loaded from {source!r} ({reason}); give --model a directory "
             "that holds config.json, weights and a tokenizer, or a hub id you have downloaded"
         ) from error
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if found.get(problem):
+            first = sorted(str(key) for key in found[problem])[0]
+            raise InputError(
+                f"the weights in {source!r} do not fit their configuration ({problem.replace('_', ' ')}: {first}); "
+                "save the model again with save_pretrained"
+            )
     model.eval().requires_grad_(False).to(device)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False

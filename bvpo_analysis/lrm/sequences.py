@@ -73,7 +73,13 @@ class SequenceAssembler:
         self._encode = lru_cache(maxsize=65536)(self._encode_text)
 
     def _encode_text(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        try:
+            return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        except Exception as error:  # the tokenizers library raises nothing more specific
+            shown = text if len(text) <= 60 else text[:57] + "..."
+            raise InputError(
+                f"the tokenizer cannot encode {shown!r} ({error}); is --model the model of these data?"
+            ) from error
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of one piece of text, no special tokens added."""

@@ -16,7 +16,6 @@ reuse y' = y and are stamped ``copied``.
 """
 
 import json
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -81,7 +80,7 @@ def _completion(where: str, field: str, value: Any) -> Completion:
 def _score(where: str, field: str, value: Any) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
         raise _fail(where, field, "a finite number or null", value)
     return float(value)
 
@@ -194,7 +193,7 @@ def read_pairs(path: str | Path, *, limit: int | None = None) -> tuple[Preferenc
     pairs: list[PreferencePair] = []
     first_seen: dict[str, int] = {}
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start}); give --data a JSONL file") from error
     for number, line in enumerate(lines, start=1):

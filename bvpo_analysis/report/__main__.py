@@ -109,6 +109,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.output_dir is None:
         point_latest(folder)
     print(summary_table(results))
+    for alert in results["alerts"]:
+        if alert["level"] == "warning":
+            print(f"warning: {alert['text']}")
     print(f"report: {folder / 'report.html'}")
     return 0
 

@@ -90,9 +90,12 @@ class Inputs:
         for pair in self.pairs:
             if sampled is None:
                 shipped_traces(pair)
-            for side in (0, 1):
-                for trace in pair.traces(side)[: sampled or 1]:
-                    self.lrm.assembler.check_round_trip(pair.prompt, trace, pair.answer(side))
+            try:
+                for side in (0, 1):
+                    for trace in pair.traces(side)[: sampled or 1]:
+                        self.lrm.assembler.check_round_trip(pair.prompt, trace, pair.answer(side))
+            except InputError as error:
+                raise InputError(f"prompt {pair.prompt_id!r}: {error}") from error
         self.provenance: dict[str, Any] | None = None
         if config.data is None and config.ref_model is None:
             self.provenance = json.loads((DIRECTORY / f"{config.regime}.provenance.json").read_text())

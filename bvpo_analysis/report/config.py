@@ -11,6 +11,8 @@ from bvpo_analysis.errors import InputError
 from bvpo_analysis.objectives import OBJECTIVES, Objective
 from bvpo_analysis.preferences.shipped import REGIMES
 
+CONFIG_HEADER = "# Options of a bvpo_analysis report; replay with: python -m bvpo_analysis.report --from config.yaml\n"
+"""First line of a config.yaml, by which a run folder is recognised."""
 QUICK_PAIRS = 64
 """Pairs of a ``--quick`` report."""
 
@@ -39,6 +41,10 @@ class ReportConfig:
     engine: str = "vmap"
 
     def __post_init__(self) -> None:
+        whole = {"seed": self.seed, "batch_size": self.batch_size, "limit": self.limit}
+        for name, value in whole.items():
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+                raise InputError(f"--{name.replace('_', '-')} must be a whole number, got {value!r}")
         checks = [
             (self.regime in REGIMES, f"--regime must be one of {', '.join(REGIMES)}, got {self.regime!r}"),
             (self.loss in OBJECTIVES, f"--loss must be one of {', '.join(OBJECTIVES)}, got {self.loss!r}"),
@@ -72,7 +78,7 @@ class ReportConfig:
 
     def to_yaml(self) -> str:
         """The options as YAML; :meth:`from_yaml` reads them back."""
-        return yaml.safe_dump(asdict(self), sort_keys=False)
+        return CONFIG_HEADER + yaml.safe_dump(asdict(self), sort_keys=False)
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "ReportConfig":

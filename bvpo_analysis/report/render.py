@@ -201,8 +201,9 @@ def summary_table(results: Mapping[str, Any]) -> str:
             f"{estimate_text(head.get('traces_worth'))}  extra traces per answer (per prompt, target M1)",
         )
     )
-    instead = estimate_text(head.get("twice_the_prompts"))
-    lines.append(("twice the prompts instead", f"{instead}  times the MSE of the optimal mix"))
+    instead = head.get("twice_the_prompts")
+    words = f"{estimate_text(instead)}  times the MSE of the optimal mix" if instead else "not determined"
+    lines.append(("twice the prompts instead", words))
     width = max(len(label) for label, _ in lines)
     verdict = head["verdict"]
     words = f"{verdict['finding']}: {verdict['reason']}" if isinstance(verdict, Mapping) else str(verdict)

@@ -35,6 +35,8 @@ from bvpo_analysis.study import Study
 SCHEMA_VERSION = 1
 TARGET_BATCH_SIZES = (1, 16, 64)
 TRACE_COUNTS = (2, 4, 8)
+UNCLOSED_RATE = 0.001
+"""Share of traces left out because they never closed, above which the alert is a warning."""
 LARGE_SHARE = 0.1
 """Share of the trace variance in a single prompt from which an alert says so."""
 
@@ -221,8 +223,10 @@ def _alerts(
         )
     counts = (provenance or {}).get("counts", {})
     if counts.get("unclosed"):
-        share = counts["unclosed"] / counts["completions"]
-        add("warning", f"{share:.1%} of the sampled traces never closed and were left out, which biases g_t.")
+        rate = counts["unclosed"] / counts["completions"]
+        level = "warning" if rate > UNCLOSED_RATE else "note"
+        left_out = f"{counts['unclosed']} of {counts['completions']} sampled traces"
+        add(level, f"{left_out} never closed and were left out, which conditions the policy on closing.")
     if counts.get("no_pair", 0) + counts.get("no_empty_pair", 0):
         add(
             "note",

@@ -36,7 +36,7 @@ def open_folder(folder: Path, config: str, *, resume: bool = False, overwrite: b
 
     Args:
         folder: the run folder.
-        config: text of config.yaml.
+        config: text of config.yaml; its first line marks a run folder as one.
         resume: continue an interrupted run of the same configuration.
         overwrite: delete what an earlier run left here.
 
@@ -52,8 +52,9 @@ def open_folder(folder: Path, config: str, *, resume: bool = False, overwrite: b
     held = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
     if held and not (resume or overwrite):
         raise InputError(f"{folder}: is not empty; use --resume, --overwrite or another --output-dir")
-    if held and _CONFIG not in held:
-        raise InputError(f"{folder}: was not made by a run (no {_CONFIG}); use another --output-dir")
+    header = config.split("\n", 1)[0]
+    if held and (_CONFIG not in held or not (folder / _CONFIG).read_text(encoding="utf-8").startswith(header)):
+        raise InputError(f"{folder}: was not made by a run (no {_CONFIG} of one); use another --output-dir")
     if held and overwrite:
         foreign = [name for name in held if name.removesuffix(".part") not in _OWN]
         if foreign:

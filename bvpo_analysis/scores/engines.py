@@ -55,15 +55,14 @@ class ScoreEngine(ABC):
         columns: column slice of each group.
 
     Raises:
-        InputError: the model is in training mode with dropout, or no parameter matches.
+        InputError: the model is in training mode, or no parameter matches.
     """
 
     name: ClassVar[str]
 
     def __init__(self, model: torch.nn.Module, parameters: str | None = None, token_budget: int = TOKEN_BUDGET):
-        active = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Dropout) and m.training and m.p > 0]
-        if active:
-            raise InputError(f"dropout is active in {active[0]!r}, so scores would be random; call model.eval()")
+        if model.training:
+            raise InputError("the model is in training mode, where dropout makes scores random; call model.eval()")
         self.model = model
         self.token_budget = token_budget
         # named_parameters() lists a tied weight once, under its first name, which is what its gradient needs.

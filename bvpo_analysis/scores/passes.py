@@ -11,6 +11,8 @@ The unit of work is a block of eight consecutive pairs. Batches never cross a bl
 float64, so an interrupted run resumes to bit-identical results.
 """
 
+import ctypes
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,10 @@ BUFFER_BYTES = 256 * 2**20
 """Score rows held at once; pairs of a block are taken in panels that fit, at least one pair at a time."""
 SKETCH = 1024
 """Length k of a count sketch."""
+
+TRIM_EVERY = 8
+"""Blocks after which freed memory is given back."""
+_C_LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 MeanCoefficients = Callable[[PairLogProbs], Floats]
 """Coefficients [m] of a pair's v_a = sum_j c_j s_j, from log-probabilities only."""
@@ -104,41 +110,55 @@ def score_pairs(
     store = BlockStore(blocks, key) if blocks is not None else None
     starts = range(0, len(plans), BLOCK)
     passes = 2 if leave_one_out and totals else 1
-    progress = tqdm(total=passes * len(plans), desc=label, unit="pair", leave=False)
 
     vectors = torch.zeros(len(task.totals), scorer.size, dtype=torch.float64, device=scorer.device)
     scored: list[PairScores] = []
     done = 0
-    if store is not None:
-        done, vectors = store.restore(vectors)
-        for start in starts[:done]:
-            scored.extend(store.read("gram", start).pairs)
-            progress.update(min(BLOCK, len(plans) - start))
-    for index, start in enumerate(starts[done:], start=done + 1):
-        block = [task.gram(plan, rows, parts, vectors) for plan, rows, parts in task.rows(start)]
-        scored.extend(block)
+    with tqdm(total=passes * len(plans), desc=label, unit="pair", leave=False) as progress:
         if store is not None:
-            store.write("gram", start, _score_set(tuple(block), scorer, {}, None, {}))
-            store.checkpoint(index, vectors)
-        progress.update(len(block))
-
-    if passes == 2:
-        for start in starts:
-            if store is not None and store.has("products", start):
-                block = list(store.read("products", start).pairs)
-            else:
-                here = scored[start : start + BLOCK]
-                block = [
-                    task.products(pair, rows, vectors)
-                    for pair, (_, rows, _) in zip(here, task.rows(start), strict=True)
-                ]
-                if store is not None:
-                    store.write("products", start, _score_set(tuple(block), scorer, task.totals, None, {}))
-            scored[start : start + BLOCK] = block
+            done, vectors = store.restore(vectors)
+            for start in starts[:done]:
+                scored.extend(store.read("gram", start).pairs)
+                progress.update(min(BLOCK, len(plans) - start))
+        for index, start in enumerate(starts[done:], start=done + 1):
+            block = [task.gram(plan, rows, parts, vectors) for plan, rows, parts in task.rows(start)]
+            scored.extend(block)
+            if store is not None:
+                store.write("gram", start, _score_set(tuple(block), scorer, {}, None, {}))
+                store.checkpoint(index, vectors)
             progress.update(len(block))
-    progress.close()
+            if index % TRIM_EVERY == 0:
+                return_freed_memory()
+
+        if passes == 2:
+            for index, start in enumerate(starts, start=1):
+                if store is not None and store.has("products", start):
+                    block = list(store.read("products", start).pairs)
+                else:
+                    here = scored[start : start + BLOCK]
+                    block = [
+                        task.products(pair, rows, vectors)
+                        for pair, (_, rows, _) in zip(here, task.rows(start), strict=True)
+                    ]
+                    if store is not None:
+                        store.write("products", start, _score_set(tuple(block), scorer, task.totals, None, {}))
+                scored[start : start + BLOCK] = block
+                progress.update(len(block))
+                if index % TRIM_EVERY == 0:
+                    return_freed_memory()
     gram = np.stack([(vectors[:, c] @ vectors[:, c].T).cpu().numpy() for c in scorer.columns])
     return _score_set(tuple(scored), scorer, task.totals, gram, settings or {})
+
+
+def return_freed_memory() -> None:
+    """Give freed memory back to the system where the C library keeps it (glibc).
+
+    Scoring frees large temporaries between small results that stay, which fragments the heap: without this the resident
+    memory of a long pass grows with the number of pairs although what is kept does not.
+    """
+    trim = getattr(_C_LIBRARY, "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _score_set(

@@ -154,7 +154,10 @@ class BlockStore:
         path = self.folder / "totals.safetensors"
         if not path.exists():
             return 0, vectors
-        held = load_tensors(path)
+        try:
+            held = load_tensors(path)
+        except SafetensorError as error:
+            raise InputError(f"{path}: is damaged; start again with --overwrite") from error
         return int(held["blocks"].item()), held["totals"].to(vectors.device)
 
     def checkpoint(self, blocks: int, vectors: torch.Tensor) -> None:
