@@ -121,7 +121,7 @@ class PairScores:
     log_probs: PairLogProbs
     gram: Floats
     with_totals: Floats
-    sketches: Floats = field(default_factory=lambda: np.zeros((0, 0, 0)))
+    sketches: Floats
 
 
 @dataclass(frozen=True)
