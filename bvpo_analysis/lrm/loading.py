@@ -93,7 +93,11 @@ def load_model(
                 source, dtype=dtype, attn_implementation=attention, output_loading_info=True
             )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        is_path = source.startswith(("/", ".", "~"))
+        if is_path and not Path(source).is_dir():
+            reason = "no such folder"
+        else:
+            reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise InputError(
             f"no reasoning model could be loaded from {source!r} ({reason}); give --model a directory "
             "that holds config.json, weights and a tokenizer, or a hub id you have downloaded"

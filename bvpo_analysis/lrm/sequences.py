@@ -116,6 +116,7 @@ class SequenceAssembler:
         Raises:
             InputError: the texts differ, or a piece does not survive encoding and decoding.
         """
+        self.prompt(prompt)  # every piece must be encodable
         expected = render_turn(self.tokenizer, prompt, trace, answer)
         ours = render_prompt(self.tokenizer, prompt) + self.format.open + trace + self.format.close + answer
         if not expected.startswith(ours + self.format.end):

@@ -134,9 +134,17 @@ def weighted_error_curve(
         >>> float(weighted_error_curve(0.5, **law, kappa=1.0))
         1.25
     """
-    alpha, kappa = _finite(alpha=alpha, kappa=kappa)
-    bias = error_curve(alpha, bias_t_sq, bias_e_sq, bias_inner)
-    return bias + kappa * error_curve(alpha, var_t, var_e, cov_te)
+    alpha, kappa, bt, be, bi, st, se, ste = _finite(
+        alpha=alpha,
+        kappa=kappa,
+        bias_t_sq=bias_t_sq,
+        bias_e_sq=bias_e_sq,
+        bias_inner=bias_inner,
+        var_t=var_t,
+        var_e=var_e,
+        cov_te=cov_te,
+    )
+    return error_curve(alpha, bt, be, bi) + kappa * error_curve(alpha, st, se, ste)
 
 
 def weighted_optimal_weight(

@@ -240,9 +240,6 @@ def test_an_incomplete_model(missing, tmp_path):
 WEIGHT = "model.layers.1.mlp.down_proj.weight"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="transformers fills a missing weight with random numbers, and its warning is silenced"
-)
 def test_a_checkpoint_that_lacks_a_weight(tmp_path):
     folder = copy_of_the_box(tmp_path / "model")
     weights = load_file(folder / "model.safetensors")

@@ -54,7 +54,7 @@ def test_pairs_are_in_prompt_order_complete_and_well_formed(built, prompts):
         assert pair.prompt == by_id[pair.prompt_id]
         assert pair.empty_answers == "own"
         assert len(pair.traces(0)) == len(pair.traces(1)) == 1 + FURTHER
-        assert pair.meta == {"seed": 1}
+        assert pair.meta == {"seed": 1, "temperature": 1.0}
         assert (pair.score_chosen, pair.score_rejected) == tuple(style_reward("", pair.answer(s)) for s in (0, 1))
         for better, worse in ((pair.answer(0), pair.answer(1)), (pair.empty_chosen, pair.empty_rejected)):
             assert style_reward("", better) > style_reward("", worse)

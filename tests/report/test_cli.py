@@ -218,7 +218,7 @@ def test_a_folder_that_no_run_has_made_is_never_touched(tmp_path, fails):
     (folder / "figures").mkdir(parents=True)
     (folder / "figures" / "mine.txt").write_text("years of work")
     for option in ("--overwrite", "--resume"):
-        assert "was not made by a run (no config.yaml)" in fails(*SMALL, option, folder=folder)
+        assert "was not made by a run (no config.yaml of one)" in fails(*SMALL, option, folder=folder)
     (tmp_path / "file").write_text("x")
     assert main([*SMALL, "--output-dir", str(tmp_path / "file")]) == 2
     assert (tmp_path / "file").read_text() == "x"
@@ -409,9 +409,6 @@ def test_bad_options(fails, options, says):
     assert says in fails(*options)
 
 
-TRACEBACK = pytest.mark.xfail(strict=True, reason="a traceback")
-
-
 def test_resume_needs_to_know_where(capsys):
     assert main(["--resume"]) == 2
     assert capsys.readouterr().err == "error: --resume needs --output-dir, the folder of the interrupted run\n"
@@ -426,8 +423,8 @@ def test_resume_needs_to_know_where(capsys):
         ("beta: big", "an option has a value of the wrong type"),
         ("beta: -1", "--beta must be a positive"),
         ("traces: many", "--traces must be a positive number or 'exact', got 'many'"),
-        pytest.param("limit: 5.5", "--limit", marks=TRACEBACK),
-        ("seed: x\nlimit: 8", "an option has a value of the wrong type"),
+        ("limit: 5.5", "--limit must be a whole number, got 5.5"),
+        ("seed: x\nlimit: 8", "--seed must be a whole number"),
     ],
 )
 def test_a_config_that_cannot_be_replayed(tmp_path, fails, text, says):
@@ -454,16 +451,12 @@ def spoil(weights):
     weights["model.layers.1.mlp.up_proj.weight"][0, 0] = float("nan")
 
 
-@pytest.mark.xfail(strict=True, reason="the progress bar is left open, and the error is written behind it")
-def test_a_model_that_gives_nan_is_a_failure_on_one_line(tmp_path, fails):
-    line = fails("--model", copy_of_the_box(tmp_path / "model", spoil), *DATA, code=1)
-    assert "the model gives log pi = nan" in line
-
-
 def test_a_model_that_gives_nan_is_a_failure_and_leaves_nothing(tmp_path, capsys):
     model = copy_of_the_box(tmp_path / "model", spoil)
     assert main([*map(str, ["--model", model, *DATA]), "--output-dir", str(tmp_path / "out")]) == 1
-    error = capsys.readouterr().err.split("error: ")[-1]
+    # The progress bar is wiped with a carriage return before the error is written.
+    error = capsys.readouterr().err.split("\r")[-1]
+    assert error.startswith("error: ")
     assert "the model gives log pi = nan" in error
     assert "check the weights for NaN or infinity" in error
     assert error.count("\n") == 1
@@ -473,8 +466,8 @@ def test_a_model_that_gives_nan_is_a_failure_and_leaves_nothing(tmp_path, capsys
 @pytest.mark.parametrize(
     "content",
     [
-        pytest.param({"role": "system", "content": "a3b7c2d9"}, marks=TRACEBACK),
-        pytest.param({"role": "user", "content": "What is 7 x 8?"}, marks=TRACEBACK),
+        {"role": "system", "content": "a3b7c2d9"},
+        {"role": "user", "content": "What is 7 x 8?"},
     ],
     ids=["a role that the template refuses", "letters that the tokenizer lacks"],
 )

@@ -129,12 +129,9 @@ def test_g13_a_non_finite_input_raises(function, arguments, name, bad):
             function(**{**arguments, name: value})
 
 
-MISNAMED = pytest.mark.xfail(strict=True, reason="weighted_error_curve names the arguments of error_curve")
-
-
 @pytest.mark.parametrize(
     ("function", "arguments"),
-    [pytest.param(f, a, id=f.__name__, marks=MISNAMED if f is theory.weighted_error_curve else ()) for f, a in CALLS],
+    [pytest.param(f, a, id=f.__name__) for f, a in CALLS],
 )
 def test_the_error_names_the_argument_of_the_call(function, arguments):
     """Catches a message about an argument that the caller never gave."""
