@@ -103,7 +103,7 @@ class DPO:
     ) -> torch.Tensor:
         """-log sigmoid(m), shape [R]; the token counts are not used."""
         margin = self.beta * ((chosen - chosen_ref) - (rejected - rejected_ref))
-        return functional.softplus(-margin)
+        return -functional.logsigmoid(margin)
 
     def coefficients(self, chosen: SequenceLogProbs, rejected: SequenceLogProbs) -> tuple[Floats, Floats]:
         """(-beta sigmoid(-m), +beta sigmoid(-m))."""
@@ -193,7 +193,7 @@ class SimPO:
     ) -> torch.Tensor:
         """-log sigmoid(m), shape [R]; the reference log-probabilities are not used."""
         margin = self.beta * (chosen / chosen_tokens - rejected / rejected_tokens) - self.gamma
-        return functional.softplus(-margin)
+        return -functional.logsigmoid(margin)
 
     def coefficients(self, chosen: SequenceLogProbs, rejected: SequenceLogProbs) -> tuple[Floats, Floats]:
         """(-beta sigmoid(-m) / n+, +beta sigmoid(-m) / n-)."""

@@ -108,7 +108,7 @@ def enumerated_moments(
         Moments with arrays of length one.
 
     Raises:
-        ValueError: the totals of an estimator were not accumulated, or the group is unknown.
+        ValueError: the totals of an estimator were not accumulated, the group is unknown, or one prompt as a sample.
     """
     missing = [repr(e) for e in (trace, empty, marginal) if repr(e) not in scores.totals]
     if missing:
@@ -120,6 +120,8 @@ def enumerated_moments(
         prompt_moments(pair, trace, empty, marginal, gram=pair.gram[which].sum(axis=0)) for pair in scores.pairs
     ]
     n = len(per_prompt)
+    if as_sample and n < 2:
+        raise ValueError("one prompt is no sample of a population; as_sample needs at least two")
     columns = [scores.totals.index(repr(estimator)) for estimator in (trace, empty, marginal)]
     totals = scores.totals_gram[which].sum(axis=0)[np.ix_(columns, columns)] / n**2
     t, e, m = np.eye(3)

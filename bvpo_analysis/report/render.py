@@ -198,7 +198,7 @@ def summary_table(results: Mapping[str, Any]) -> str:
     lines.append(
         (
             "an empty trace is worth",
-            f"{estimate_text(head.get('traces_worth'))}  extra traces per answer (per prompt, target M1)",
+            f"{estimate_text(head.get('traces_worth'))}  extra traces per answer (target M1)",
         )
     )
     instead = head.get("twice_the_prompts")

@@ -35,7 +35,7 @@ def _finite(**arguments: ArrayLike) -> list[Floats]:
 
 
 def is_degenerate(distance: ArrayLike, scale: ArrayLike) -> np.ndarray:
-    """Whether g_t and g_e coincide: D <= 1e-28 (A + C). Then every alpha is optimal.
+    """Whether g_t and g_e coincide: |D| <= 1e-28 (A + C) (a noisy estimate of D may be negative). Then every alpha is optimal.
 
     Args:
         distance: D = E|g_t - g_e|^2, from differences.
@@ -46,7 +46,7 @@ def is_degenerate(distance: ArrayLike, scale: ArrayLike) -> np.ndarray:
         (True, False)
     """
     distance, scale = _finite(distance=distance, scale=scale)
-    return distance <= DEGENERATE_TOLERANCE * np.abs(scale)
+    return np.abs(distance) <= DEGENERATE_TOLERANCE * np.abs(scale)
 
 
 def optimal_weight_from_distance(numerator: ArrayLike, distance: ArrayLike, scale: ArrayLike) -> Floats:
