@@ -35,7 +35,9 @@ def _finite(**arguments: ArrayLike) -> list[Floats]:
 
 
 def is_degenerate(distance: ArrayLike, scale: ArrayLike) -> np.ndarray:
-    """Whether g_t and g_e coincide: |D| <= 1e-28 (A + C) (a noisy estimate of D may be negative). Then every alpha is optimal.
+    """Whether g_t and g_e coincide: |D| <= 1e-28 (A + C). Then every alpha is optimal.
+
+    The absolute value, because an unbiased estimate of D may be negative without being zero.
 
     Args:
         distance: D = E|g_t - g_e|^2, from differences.
