@@ -7,7 +7,7 @@ import torch
 
 from bvpo_analysis import Study, load_model, shipped_pairs
 from bvpo_analysis.exact import load_table
-from bvpo_analysis.preferences.shipped import REGIMES
+from bvpo_analysis.preferences.shipped import DIRECTORY, REGIMES
 from bvpo_analysis.report.results import study_results
 
 RESULTS = Path(__file__).parent / "results" / "mse_alpha.json"
@@ -22,7 +22,15 @@ def main() -> None:
     for regime in REGIMES:
         pairs = shipped_pairs(regime)
         study = Study.run(pairs, lrm, traces=TRACES, label=regime)
-        core = study_results(study, pairs, batch_size=BATCH_SIZE, kappa=KAPPA, exact=load_table(regime))
+        core = study_results(
+            study,
+            pairs,
+            batch_size=BATCH_SIZE,
+            kappa=KAPPA,
+            policy=lrm.fingerprint,
+            provenance=json.loads((DIRECTORY / f"{regime}.provenance.json").read_text()),
+            exact=load_table(regime),
+        )
         found[regime] = {key: core[key] for key in ("headline", "alerts", "curve", "targets")}
     RESULTS.parent.mkdir(exist_ok=True)
     facts = {"model": lrm.fingerprint, "batch_size": BATCH_SIZE, "kappa": KAPPA, "traces": TRACES, "regimes": found}
