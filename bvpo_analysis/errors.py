@@ -4,6 +4,7 @@ Both carry the remedy in their text. Programming errors stay ordinary Python exc
 """
 
 import re
+import sys
 
 
 class InputError(ValueError):
@@ -22,3 +23,9 @@ def one_line(error: BaseException) -> str:
         'first second'
     """
     return re.sub(r"\s+", " ", str(error)).strip()
+
+
+def exit_with(error: InputError | StudyError) -> int:
+    """Print the error on one line of stderr; returns the exit code, 2 for input and 1 for failure."""
+    print(f"error: {one_line(error)}", file=sys.stderr)
+    return 2 if isinstance(error, InputError) else 1

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bvpo_analysis.errors import InputError, StudyError, one_line
+from bvpo_analysis.errors import InputError, StudyError, exit_with
 from bvpo_analysis.estimators import EmptyTrace, Marginal, Trace
 from bvpo_analysis.lrm.loading import ReasoningModel, load_model
 from bvpo_analysis.lrm.shipped.task import enumerate_traces
@@ -210,8 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             part.replace(path)
             print(f"{regime}: exact moments of {table.moments.n} prompts written")
     except (InputError, StudyError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
+        return exit_with(error)
     return 0
 
 

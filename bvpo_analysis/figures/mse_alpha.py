@@ -13,7 +13,7 @@ BANDS = (("bias_sq", "squared bias", ORANGE), ("trace_var", "trace variance", SK
 
 
 def stack_is_clipped(curve: pd.DataFrame | Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a part is negative somewhere (unbiased estimates of squares can be), so that the bands do not add up."""
+    """Whether a part is negative somewhere, as unbiased estimates can be, so that its band is cut at zero."""
     rows = rows_of(curve)
     return any(row.get(name) is not None and row[name] < 0 for row in rows for name, _, _ in BANDS)
 
@@ -28,7 +28,7 @@ def plot_mse_alpha(
 ) -> Axes:
     """Stacked bands of the parts of the MSE, its total with a 95 % band, marked weights, and the interval of alpha*.
 
-    Bands are drawn from max(0, part); the line is the true total. Where trace and data variance cannot be told apart
+    Bands are drawn from max(0, part); the line is the total. Where trace and data variance cannot be told apart
     they are one band, "variance".
 
     Args:

@@ -12,8 +12,9 @@ hypothesis f0 = f + x, the jackknife variance s^2 becomes
 
     s^2(x) = s^2 + w r^2 (4 lambda / n) x,
 
-so the interval {f + x : x^2 <= t^2 s^2(x)} is still the solution of a quadratic. (The jackknife doubles the degenerate
-term (2/n^2) Tr S^2; that errs on the safe side, where normal quantiles of a skewed law do not, and is kept.)
+so the interval {f + x : x^2 <= t^2 s^2(x)} is still the solution of a quadratic. On average the jackknife doubles the
+degenerate term (2/n^2) Tr S^2; this is kept, since the quantiles of the t law are too short for the skewed law of U.
+Tests measure the coverage in populations with known truth, since none of this is exact.
 
 Second, a ratio has no honest symmetric interval. Fieller's set {a : |N - a D| <= t SE(N - a D)} is one, and takes the
 same correction.

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bvpo_analysis.errors import InputError, StudyError, one_line
+from bvpo_analysis.errors import InputError, StudyError, exit_with
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,8 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (InputError, StudyError) as error:
         if "--debug" in arguments:
             raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
+        return exit_with(error)
     except KeyboardInterrupt:
         print("interrupted; continue with --output-dir FOLDER --resume, FOLDER being that of this run", file=sys.stderr)
         return 1

@@ -49,10 +49,7 @@ def _draw_curve(results: Mapping[str, Any], width: float) -> Drawing:
         "The bar below the curve is the interval of α*, clipped to weights that can be used."
     )
     if figures.stack_is_clipped(curve):
-        caption += (
-            " An unbiased estimate of a part is negative at some weights; its band is drawn as zero there, so the "
-            "bands do not add up to the line, which is the true total."
-        )
+        caption += " An unbiased estimate of a part is negative at some weights; its band is drawn as zero there."
     marks = [f"{row['name']} {estimate_text(row['mse'])}" for row in head["errors"]]
     alt = "Mean squared error against the mixing weight. " + "; ".join(marks) + "."
     return Drawing("mse_alpha", "MSE against the mixing weight", caption, alt, figure, pd.DataFrame(curve))

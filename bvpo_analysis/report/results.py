@@ -35,6 +35,8 @@ from bvpo_analysis.study import Study
 SCHEMA_VERSION = 1
 TARGET_BATCH_SIZES = (1, 16, 64)
 TRACE_COUNTS = (2, 4, 8)
+CHECKED_FROM = 128
+"""Fewest prompts for which the tests measure the coverage of the intervals."""
 UNCLOSED_RATE = 0.001
 """Share of traces left out because they never closed, above which the alert is a warning."""
 LARGE_SHARE = 0.1
@@ -148,9 +150,15 @@ def _verdict(alpha: Alpha, instead: Estimate | None) -> dict[str, str]:
         reason = "the confidence set of the optimal weight is unbounded; more prompts are needed"
         return {"finding": "the data do not determine a weight", "reason": reason}
     if low >= 1:
-        return {"finding": "use g_t alone", "reason": "the optimal weight is 1 or more: g_e adds nothing here"}
+        return {
+            "finding": "use g_t alone",
+            "reason": "the optimal weight is 1 or more, so no mix with weights in [0, 1] does better",
+        }
     if high <= 0:
-        return {"finding": "use g_e alone", "reason": "the optimal weight is 0 or less: g_t adds nothing here"}
+        return {
+            "finding": "use g_e alone",
+            "reason": "the optimal weight is 0 or less, so no mix with weights in [0, 1] does better",
+        }
     if low <= 0 and high >= 1:
         reason = "the interval of the optimal weight contains both 0 (g_e alone) and 1 (g_t alone)"
         return {"finding": "the data do not tell mixing from not mixing", "reason": reason}
@@ -188,8 +196,8 @@ def _alerts(
             add("warning", f"The Fieller set of alpha* is a {alpha.confidence_set}: these data do not bound it.")
         elif width > 0.5:
             add("warning", f"The interval of alpha* is {width:.2f} wide, more than 0.5; add prompts before using it.")
-    if len(pairs) < 100 and not study.moments.exact:
-        add("warning", f"Only {len(pairs)} prompts; intervals at large batch sizes are optimistic below about 100.")
+    if len(pairs) < CHECKED_FROM and not study.moments.exact:
+        add("warning", f"Only {len(pairs)} prompts; the coverage of the intervals was checked from {CHECKED_FROM} on.")
     squared_bias = float(study.moments.bias_e_sq[0])
     if squared_bias <= 0:
         add("warning", f"The unbiased estimate of |b_e|^2 is {squared_bias:.2g}, not positive: bias is within noise.")

@@ -47,6 +47,7 @@ def same_scores(a, b):
     for x, y in zip(a.pairs, b.pairs, strict=True):
         np.testing.assert_array_equal(x.gram, y.gram)
         np.testing.assert_array_equal(x.with_totals, y.with_totals)
+        np.testing.assert_array_equal(x.sketches, y.sketches)
         for name, value in vars(x.log_probs).items():
             other = getattr(y.log_probs, name)
             if isinstance(value, np.ndarray):

@@ -204,9 +204,9 @@ def evaluate(model: Any, tokenizer: Any, *, seed: int, samples: int = 10_000, ex
     right = [is_right(s.problem, s.answer) for s in think]
     readable = [parse_answer(s.answer) is not None for s in think]
     follows = [
-        parse_answer(s.answer).letter == last_letter(s.trace or "")  # type: ignore[union-attr]
-        for s, c, r in zip(think, correct, readable, strict=True)
-        if c and r
+        answer.letter == last_letter(s.trace or "")
+        for s, c in zip(think, correct, strict=True)
+        if c and (answer := parse_answer(s.answer)) is not None
     ]
     wrong = [r and not ok for r, ok in zip(readable, right, strict=True)]
 

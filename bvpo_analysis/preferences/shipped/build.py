@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bvpo_analysis.errors import InputError, StudyError, one_line
+from bvpo_analysis.errors import InputError, StudyError, exit_with
 from bvpo_analysis.lrm.loading import ReasoningModel, load_model
 from bvpo_analysis.lrm.shipped.task import is_correct_trace, is_right, sample_problem, style_reward, value_reward
 from bvpo_analysis.preferences.on_policy import BuildCounts, OnPolicySampler, add_posterior_traces, build_pairs
@@ -100,8 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             coverage = facts["posterior_coverage"]
             print(f"{regime}: {len(pairs)} pairs, posterior coverage {coverage}")
     except (InputError, StudyError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
+        return exit_with(error)
     return 0
 
 
