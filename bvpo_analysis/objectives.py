@@ -6,20 +6,24 @@ gradient is a combination of two scores, grad L = c+ s+ + c- s-, with scalars
     c+ = l'(m) dm/dlog pi+,      c- = l'(m) dm/dlog pi-
 
 that need log-probabilities only. ``loss`` works on torch tensors (for training and autograd checks), ``coefficients``
-on NumPy arrays in float64 (for analysis); a test holds the one to be the derivative of the other.
+on NumPy arrays in float64 (for analysis); a test holds the one to be the derivative of the other. Only ``loss`` imports
+torch, and only when it is called: estimators, moments and claims are NumPy.
 
 All gradients in this project are gradients of the LOSS: a descent step follows their negative.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
-import torch
 from scipy.special import expit
-from torch.nn import functional
 
 from bvpo_analysis.records import Floats
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,12 @@ class Objective(Protocol):
 
     def coefficients(self, chosen: SequenceLogProbs, rejected: SequenceLogProbs) -> tuple[Floats, Floats]:
         """(c+, c-), each of shape [R]."""
+
+
+def _log_sigmoid(margin: torch.Tensor) -> torch.Tensor:
+    from torch.nn import functional
+
+    return functional.logsigmoid(margin)
 
 
 def _check_positive(name: str, value: float) -> None:
@@ -103,7 +113,7 @@ class DPO:
     ) -> torch.Tensor:
         """-log sigmoid(m), shape [R]; the token counts are not used."""
         margin = self.beta * ((chosen - chosen_ref) - (rejected - rejected_ref))
-        return -functional.logsigmoid(margin)
+        return -_log_sigmoid(margin)
 
     def coefficients(self, chosen: SequenceLogProbs, rejected: SequenceLogProbs) -> tuple[Floats, Floats]:
         """(-beta sigmoid(-m), +beta sigmoid(-m))."""
@@ -193,7 +203,7 @@ class SimPO:
     ) -> torch.Tensor:
         """-log sigmoid(m), shape [R]; the reference log-probabilities are not used."""
         margin = self.beta * (chosen / chosen_tokens - rejected / rejected_tokens) - self.gamma
-        return -functional.logsigmoid(margin)
+        return -_log_sigmoid(margin)
 
     def coefficients(self, chosen: SequenceLogProbs, rejected: SequenceLogProbs) -> tuple[Floats, Floats]:
         """(-beta sigmoid(-m) / n+, +beta sigmoid(-m) / n-)."""

@@ -5,7 +5,7 @@ Everything here is plain Python and NumPy, so that a record can be read where no
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -205,3 +205,80 @@ class Alpha:
     recommended_high: float
     degenerate: bool = False
     confidence_set: Literal["interval", "half-line", "complement", "line"] = "interval"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A theorem met by a measurement.
+
+    ``measured`` comes from explicit vectors, enumeration, simulation or a language model; ``predicted`` from the closed
+    form. What must hold between them is the kind:
+
+    * "identity": they are equal;
+    * "upper": predicted bounds measured from above;
+    * "lower": predicted bounds measured from below;
+    * "tight": a bound that is attained, so that on this extremal case they are equal.
+
+    A statement that is too strong as worded comes with ``only_if``: the condition it needs. Its numbers are then a
+    counterexample, which must *violate* the relation; that it does is what the check confirms.
+
+    Attributes:
+        name: short and unique, such as ``theorem-1``.
+        statement: the statement in one sentence.
+        reference: where it is stated or proved.
+        kind: the relation between the two numbers.
+        measured, predicted: the numbers; of many instances, the one with the largest deviation.
+        se: standard error of ``measured``; 0 where it is exact.
+        tolerance: absolute allowance for rounding.
+        only_if: the condition without which the statement fails; empty where it holds as worded.
+        setting: what was measured on, and how many instances.
+        note: what a reader should know besides.
+
+    Example:
+        >>> claim = Claim("half", "1/2 is 0.5", "arithmetic", "identity", measured=0.5, predicted=0.5)
+        >>> claim.verdict, claim.confirmed
+        ('holds', True)
+    """
+
+    name: str
+    statement: str
+    reference: str
+    kind: Literal["identity", "tight", "upper", "lower"]
+    measured: float
+    predicted: float
+    se: float = 0.0
+    tolerance: float = 0.0
+    only_if: str = ""
+    setting: str = ""
+    note: str = ""
+
+    STANDARD_ERRORS: ClassVar[float] = 5.0
+    """A stochastic measurement may deviate by this many standard errors: a false alarm in 1.7 million."""
+
+    @property
+    def relation_holds(self) -> bool:
+        """Whether the numbers are in the relation of the kind; false if either is not a number."""
+        slack = self.tolerance + self.STANDARD_ERRORS * self.se
+        excess = self.measured - self.predicted
+        if self.kind == "upper":
+            return excess <= slack
+        if self.kind == "lower":
+            return excess >= -slack
+        return abs(excess) <= slack
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether the numbers break the relation clearly, by more than rounding and noise: a counterexample."""
+        return bool(np.isfinite(self.measured) and np.isfinite(self.predicted)) and not self.relation_holds
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the measurement says what the claim says it does."""
+        return self.contradicted if self.only_if else self.relation_holds
+
+    @property
+    def verdict(self) -> str:
+        """``holds``, ``holds only if ...``, or ``FAILS``."""
+        if not self.confirmed:
+            return "FAILS" if not self.only_if else "FAILS: the counterexample agrees with the statement"
+        return f"holds only if {self.only_if}" if self.only_if else "holds"

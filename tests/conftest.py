@@ -1,5 +1,6 @@
 """Shared by all tests: one torch thread, reproducible hypothesis runs, the model in the box, and laws made by hand."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,9 +16,11 @@ from bvpo_analysis.scores import VmapEngine
 
 torch.set_num_threads(1)
 
+# ci is deterministic; dev looks at new examples every time; nightly looks at many. All print a reproduction blob.
 settings.register_profile("ci", derandomize=True, print_blob=True, deadline=None, max_examples=100)
-settings.register_profile("thorough", print_blob=True, deadline=None, max_examples=3000)
-settings.load_profile("ci")
+settings.register_profile("dev", print_blob=True, deadline=None, max_examples=50)
+settings.register_profile("nightly", print_blob=True, deadline=None, max_examples=3000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 @pytest.fixture(scope="session")

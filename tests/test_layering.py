@@ -16,6 +16,7 @@ ORDER = (
     "records",
     "objectives",
     "testing",
+    "log_linear",
     "lrm",
     "preferences",
     "scores",
@@ -25,6 +26,7 @@ ORDER = (
     "mixing",
     "study",
     "exact",
+    "claims",
     "figures",
     "report",
 )
@@ -105,7 +107,16 @@ def test_transformers_is_imported_by_the_lrm_package_only():
     assert {layer(name) for name in users} == {"lrm"}
 
 
-@pytest.mark.parametrize("module", ["bvpo_analysis", "bvpo_analysis.theory", "bvpo_analysis.lrm.shipped.task"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "bvpo_analysis",
+        "bvpo_analysis.theory",
+        "bvpo_analysis.moments",
+        "bvpo_analysis.log_linear",
+        "bvpo_analysis.lrm.shipped.task",
+    ],
+)
 def test_light_modules_import_no_torch(module):
     code = f"import sys, {module}; sys.exit(bool({{'torch', 'transformers'}} & set(sys.modules)))"
     done = run(code)

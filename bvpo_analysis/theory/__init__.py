@@ -28,9 +28,8 @@ from bvpo_analysis.theory.mixing import (
     optimal_weight,
     optimal_weight_from_distance,
     regret,
-    weighted_error_curve,
-    weighted_optimal_weight,
 )
+from bvpo_analysis.theory.step_size import weighted_error_curve, weighted_optimal_weight
 
 __all__ = [
     "error_curve",

@@ -8,30 +8,16 @@ For g_c = alpha g_t + (1 - alpha) g_e and any target mu,
 Proof: expand the square; q'' = 2 D. In measurements use the dual form 1 - alpha* = E<g_t - mu, g_t - g_e> / D with
 D from the differences g_t - g_e: A + C - 2B cancels catastrophically when g_t and g_e are close. D never involves mu,
 and mu enters alpha* through the single scalar <mu, E[g_e - g_t]>.
-
-Weighting the variance by kappa = eta L gives F_kappa(alpha) = |b_c|^2 + kappa Tr Cov(g_c), minimised at
-
-    alpha_kappa = (p0 + kappa p1) / (d0 + kappa d1),
-    p0 = <b_e, b_e - b_t>,  d0 = |b_e - b_t|^2,  p1 = S_e - S_te,  d1 = S_t + S_e - 2 S_te,
-
-the mean of alpha_bias = p0/d0 and alpha_var = p1/d1 with weights d0 and kappa d1.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from bvpo_analysis.records import Floats
+from bvpo_analysis.theory.arguments import check_cauchy_schwarz, finite, nonnegative
 
 DEGENERATE_TOLERANCE = 1e-28
 """D <= tolerance (A + C) counts as g_t = g_e almost surely: the square of float64 rounding in a gradient."""
-
-
-def _finite(**arguments: ArrayLike) -> list[Floats]:
-    arrays = [np.asarray(value, dtype=np.float64) for value in arguments.values()]
-    for name, array in zip(arguments, arrays, strict=True):
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)].ravel()[0]}")
-    return arrays
 
 
 def is_degenerate(distance: ArrayLike, scale: ArrayLike) -> np.ndarray:
@@ -47,7 +33,7 @@ def is_degenerate(distance: ArrayLike, scale: ArrayLike) -> np.ndarray:
         >>> bool(is_degenerate(0.0, 1.0)), bool(is_degenerate(1e-20, 1.0))
         (True, False)
     """
-    distance, scale = _finite(distance=distance, scale=scale)
+    distance, scale = finite(distance=distance, scale=scale)
     return np.abs(distance) <= DEGENERATE_TOLERANCE * np.abs(scale)
 
 
@@ -69,7 +55,7 @@ def optimal_weight_from_distance(numerator: ArrayLike, distance: ArrayLike, scal
         >>> float(optimal_weight_from_distance(numerator=1.0, distance=4.0, scale=4.0))
         0.75
     """
-    numerator, distance, scale = _finite(numerator=numerator, distance=distance, scale=scale)
+    numerator, distance, scale = finite(numerator=numerator, distance=distance, scale=scale)
     degenerate = is_degenerate(distance, scale)
     safe = np.where(degenerate, 1.0, distance)
     return np.where(degenerate, 0.5, 1.0 - numerator / safe)
@@ -87,11 +73,9 @@ def optimal_weight(error_t: ArrayLike, error_e: ArrayLike, cross: ArrayLike) -> 
         >>> float(optimal_weight(error_t=1.0, error_e=3.0, cross=0.0))
         0.75
     """
-    a, c, b = _finite(error_t=error_t, error_e=error_e, cross=cross)
-    if (a < 0).any() or (c < 0).any():
-        raise ValueError("error_t and error_e are expected squared errors and must not be negative")
-    if (b**2 > a * c * (1 + 1e-9)).any():
-        raise ValueError("cross violates Cauchy-Schwarz: cross^2 must not exceed error_t * error_e")
+    a, c = nonnegative(error_t=error_t, error_e=error_e)
+    (b,) = finite(cross=cross)
+    check_cauchy_schwarz(("error_t", a), ("error_e", c), ("cross", b))
     distance = np.maximum((a - b) + (c - b), 0.0)
     return optimal_weight_from_distance(a - b, distance, a + c)
 
@@ -103,7 +87,7 @@ def error_curve(alpha: ArrayLike, error_t: ArrayLike, error_e: ArrayLike, cross:
         >>> float(error_curve(0.5, error_t=1.0, error_e=3.0, cross=0.0))
         1.0
     """
-    alpha, a, c, b = _finite(alpha=alpha, error_t=error_t, error_e=error_e, cross=cross)
+    alpha, a, c, b = finite(alpha=alpha, error_t=error_t, error_e=error_e, cross=cross)
     return alpha**2 * a + (1 - alpha) ** 2 * c + 2 * alpha * (1 - alpha) * b
 
 
@@ -114,67 +98,5 @@ def regret(alpha: ArrayLike, best: ArrayLike, distance: ArrayLike) -> Floats:
         >>> float(regret(0.5, best=0.75, distance=4.0))
         0.25
     """
-    alpha, best, distance = _finite(alpha=alpha, best=best, distance=distance)
+    alpha, best, distance = finite(alpha=alpha, best=best, distance=distance)
     return distance * (alpha - best) ** 2
-
-
-def weighted_error_curve(
-    alpha: ArrayLike,
-    *,
-    bias_t_sq: ArrayLike,
-    bias_e_sq: ArrayLike,
-    bias_inner: ArrayLike,
-    var_t: ArrayLike,
-    var_e: ArrayLike,
-    cov_te: ArrayLike,
-    kappa: ArrayLike = 1.0,
-) -> Floats:
-    """F_kappa(alpha) = |alpha b_t + (1 - alpha) b_e|^2 + kappa Tr Cov(g_c); at kappa = 1 the MSE.
-
-    Example:
-        >>> law = dict(bias_t_sq=0.0, bias_e_sq=1.0, bias_inner=0.0, var_t=4.0, var_e=0.0, cov_te=0.0)
-        >>> float(weighted_error_curve(0.5, **law, kappa=1.0))
-        1.25
-    """
-    alpha, kappa, bt, be, bi, st, se, ste = _finite(
-        alpha=alpha,
-        kappa=kappa,
-        bias_t_sq=bias_t_sq,
-        bias_e_sq=bias_e_sq,
-        bias_inner=bias_inner,
-        var_t=var_t,
-        var_e=var_e,
-        cov_te=cov_te,
-    )
-    return error_curve(alpha, bt, be, bi) + kappa * error_curve(alpha, st, se, ste)
-
-
-def weighted_optimal_weight(
-    *,
-    bias_t_sq: ArrayLike,
-    bias_e_sq: ArrayLike,
-    bias_inner: ArrayLike,
-    var_t: ArrayLike,
-    var_e: ArrayLike,
-    cov_te: ArrayLike,
-    kappa: ArrayLike = 1.0,
-) -> Floats:
-    """alpha_kappa = (p0 + kappa p1) / (d0 + kappa d1), unclipped; at kappa = 1 it is alpha*.
-
-    Example:
-        >>> law = dict(bias_t_sq=0.0, bias_e_sq=1.0, bias_inner=0.0, var_t=4.0, var_e=0.0, cov_te=0.0)
-        >>> [round(float(weighted_optimal_weight(**law, kappa=k)), 12) for k in (1.0, 0.25)]
-        [0.2, 0.5]
-    """
-    (kappa,) = _finite(kappa=kappa)
-    bt, be, bi, st, se, ste = _finite(
-        bias_t_sq=bias_t_sq,
-        bias_e_sq=bias_e_sq,
-        bias_inner=bias_inner,
-        var_t=var_t,
-        var_e=var_e,
-        cov_te=cov_te,
-    )
-    distance = (bt - bi) + (be - bi) + kappa * ((st - ste) + (se - ste))
-    numerator = (bt - bi) + kappa * (st - ste)
-    return optimal_weight_from_distance(numerator, distance, bt + be + kappa * (st + se))

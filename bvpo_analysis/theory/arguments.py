@@ -1,0 +1,97 @@
+"""Checks on the arguments of closed forms: every function rejects what its statement does not cover, by name.
+
+Nothing is clipped and nothing becomes NaN in silence. A message names the argument as the caller wrote it, the
+condition, and the first value that breaks it. Inputs are numbers or arrays; outputs are float64 arrays that broadcast.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bvpo_analysis.records import Floats
+
+ROUNDING = 1e-9
+"""Relative slack of an inequality between inputs that rounding alone may break (Cauchy-Schwarz, symmetry)."""
+
+
+def finite(**arguments: ArrayLike) -> list[Floats]:
+    """The arguments as float64 arrays, in order.
+
+    Raises:
+        ValueError: an argument is empty, or not finite.
+
+    Example:
+        >>> finite(alpha=1, kappa=[1, 2])
+        [array(1.), array([1., 2.])]
+    """
+    arrays = [np.asarray(value, dtype=np.float64) for value in arguments.values()]
+    for name, array in zip(arguments, arrays, strict=True):
+        if array.size == 0:
+            raise ValueError(f"{name} must not be empty")
+        _all(name, array, np.isfinite(array), "finite")
+    return arrays
+
+
+def nonnegative(**arguments: ArrayLike) -> list[Floats]:
+    """Finite and at least zero: variances, squared biases, probabilities before normalising.
+
+    Example:
+        >>> nonnegative(var_t=-1.0)
+        Traceback (most recent call last):
+        ValueError: var_t must not be negative, got -1.0
+    """
+    arrays = finite(**arguments)
+    for name, array in zip(arguments, arrays, strict=True):
+        if (array < 0).any():
+            raise ValueError(f"{name} must not be negative, got {_first(array, array < 0)}")
+    return arrays
+
+
+def positive(**arguments: ArrayLike) -> list[Floats]:
+    """Finite and greater than zero: smoothness, step sizes, batch sizes, costs."""
+    arrays = finite(**arguments)
+    for name, array in zip(arguments, arrays, strict=True):
+        _all(name, array, array > 0, "positive")
+    return arrays
+
+
+def unit_interval(**arguments: ArrayLike) -> list[Floats]:
+    """Finite and in (0, 1]: kappa = eta L where a bound needs eta <= 1/L."""
+    arrays = finite(**arguments)
+    for name, array in zip(arguments, arrays, strict=True):
+        _all(name, array, (array > 0) & (array <= 1), "in (0, 1]")
+    return arrays
+
+
+def counts(**arguments: ArrayLike) -> list[Floats]:
+    """Finite and at least one: steps, batch sizes, numbers of traces. Real values are allowed where a formula is."""
+    arrays = finite(**arguments)
+    for name, array in zip(arguments, arrays, strict=True):
+        _all(name, array, array >= 1, "at least 1")
+    return arrays
+
+
+def check_cauchy_schwarz(
+    first_sq: tuple[str, Floats], second_sq: tuple[str, Floats], inner: tuple[str, Floats]
+) -> None:
+    """Raise unless inner^2 <= first_sq second_sq, beyond rounding; each argument comes with its name.
+
+    Raises:
+        ValueError: naming the inner product.
+
+    Example:
+        >>> check_cauchy_schwarz(("var_t", np.array(1.0)), ("var_e", np.array(1.0)), ("cov_te", np.array(2.0)))
+        Traceback (most recent call last):
+        ValueError: cov_te violates Cauchy-Schwarz: cov_te^2 must not exceed var_t * var_e
+    """
+    (name_a, a), (name_b, b), (name, c) = first_sq, second_sq, inner
+    if (np.abs(c) > np.sqrt(a) * np.sqrt(b) * (1 + ROUNDING)).any():
+        raise ValueError(f"{name} violates Cauchy-Schwarz: {name}^2 must not exceed {name_a} * {name_b}")
+
+
+def _all(name: str, array: Floats, good: np.ndarray, condition: str) -> None:
+    if not good.all():
+        raise ValueError(f"{name} must be {condition}, got {_first(array, ~good)}")
+
+
+def _first(array: Floats, where: np.ndarray) -> float:
+    return float(array[where].ravel()[0])
