@@ -90,7 +90,7 @@ def finite_laws(count: int, *, fixed_e: bool = False, seed: int = 0) -> Iterator
     """Random laws: 1 to 5 atoms in 1 to 6 dimensions, of scales between 0.1 and 10; ``fixed_e`` gives a constant g_e."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
-        n, d = rng.integers(2, 6), rng.integers(1, 7)
+        n, d = int(rng.integers(2, 6)), int(rng.integers(1, 7))
         scale_t, scale_e = 10.0 ** rng.uniform(-1, 1, size=2)
         t = scale_t * rng.normal(size=(n, d)) + rng.normal(size=d)
         e = np.tile(rng.normal(size=d), (n, 1)) if fixed_e else scale_e * rng.normal(size=(n, d)) + rng.normal(size=d)
@@ -110,6 +110,6 @@ def worst(instances: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]]) -> tuple[
         >>> worst([(1.0, 1.0, 1.0), (2.0, 3.0, 10.0)])
         (2.0, 3.0, 1e-08)
     """
-    rows = np.array([[float(x) for x in instance] for instance in instances])
+    rows = np.array(list(instances), dtype=np.float64)
     measured, predicted, scale = rows[np.argmax(np.abs(rows[:, 0] - rows[:, 1]) / rows[:, 2])]
     return float(measured), float(predicted), float(ROUNDING * scale)
