@@ -93,7 +93,8 @@ def finite_laws(count: int, *, fixed_e: bool = False, seed: int = 0) -> Iterator
         n, d = int(rng.integers(2, 6)), int(rng.integers(1, 7))
         scale_t, scale_e = 10.0 ** rng.uniform(-1, 1, size=2)
         t = scale_t * rng.normal(size=(n, d)) + rng.normal(size=d)
-        e = np.tile(rng.normal(size=d), (n, 1)) if fixed_e else scale_e * rng.normal(size=(n, d)) + rng.normal(size=d)
+        noise_e = 0.0 if fixed_e else scale_e
+        e = noise_e * rng.normal(size=(n, d)) + rng.normal(size=d)
         yield FiniteLaw(rng.dirichlet(np.ones(n)), t, e, rng.normal(size=d))
 
 
