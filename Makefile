@@ -25,7 +25,7 @@ $(VENV)/.run: pyproject.toml
 	touch $@
 
 $(VENV)/.test: $(VENV)/.run pyproject.toml
-	$(RUN) -m pip install --quiet --editable '.[test]'
+	$(RUN) -m pip install --quiet --editable '.[test,proofs]'
 	touch $@
 
 report: $(VENV)/.run  ## the main job: one report per preference regime, on the reasoning model in the box

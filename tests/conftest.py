@@ -1,8 +1,10 @@
 """Shared by all tests: one torch thread, reproducible hypothesis runs, the model in the box, and laws made by hand."""
 
+import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -39,6 +41,21 @@ def lrm64() -> ReasoningModel:
 def engine64(lrm64: ReasoningModel) -> VmapEngine:
     """The reference score engine on the float64 model, all parameters."""
     return VmapEngine(lrm64.model)
+
+
+@pytest.fixture(scope="session")
+def proof_package() -> Callable[[str], ModuleType]:
+    """Import a package of the extra ``proofs`` by name: ``sympy = proof_package("sympy")``.
+
+    Without the package the test is skipped, except where REQUIRE_PROOFS is set, as it is in CI: there it fails.
+    """
+
+    def load(name: str) -> ModuleType:
+        if os.environ.get("REQUIRE_PROOFS"):
+            return importlib.import_module(name)
+        return pytest.importorskip(name, reason=f"{name} is not installed: pip install '.[proofs]'")
+
+    return load
 
 
 @dataclass(frozen=True)
