@@ -1,22 +1,30 @@
-"""Shared by all tests: one torch thread, reproducible hypothesis runs, the model in the box, and laws made by hand."""
+"""Shared by all tests: one torch thread, reproducible hypothesis runs, the model in the box, and laws made by hand.
+
+Nothing here imports torch before a test needs the model: the tests of the closed forms run without it.
+"""
+
+from __future__ import annotations
 
 import importlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import settings
 
 from bvpo_analysis.estimators import Estimator, mean_coefficients
-from bvpo_analysis.lrm.loading import ReasoningModel, load_model
 from bvpo_analysis.records import Floats, Ints, PairLogProbs, PairScores, ScoreSet
-from bvpo_analysis.scores import VmapEngine
 
-torch.set_num_threads(1)
+if TYPE_CHECKING:
+    from bvpo_analysis.lrm.loading import ReasoningModel
+    from bvpo_analysis.scores import VmapEngine
+
+# Read by torch when it is first imported.
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 # ci is deterministic; dev looks at new examples every time; nightly looks at many. All print a reproduction blob.
 settings.register_profile("ci", derandomize=True, print_blob=True, deadline=None, max_examples=100)
@@ -28,18 +36,26 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 @pytest.fixture(scope="session")
 def lrm() -> ReasoningModel:
     """The model in the box in float32. Shared: do not change its weights."""
+    from bvpo_analysis.lrm.loading import load_model
+
     return load_model()
 
 
 @pytest.fixture(scope="session")
 def lrm64() -> ReasoningModel:
     """The model in the box in float64. Shared: do not change its weights."""
+    import torch
+
+    from bvpo_analysis.lrm.loading import load_model
+
     return load_model(dtype=torch.float64)
 
 
 @pytest.fixture(scope="session")
 def engine64(lrm64: ReasoningModel) -> VmapEngine:
     """The reference score engine on the float64 model, all parameters."""
+    from bvpo_analysis.scores import VmapEngine
+
     return VmapEngine(lrm64.model)
 
 
