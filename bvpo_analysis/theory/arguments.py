@@ -88,6 +88,26 @@ def check_cauchy_schwarz(
         raise ValueError(f"{name} violates Cauchy-Schwarz: {name}^2 must not exceed {name_a} * {name_b}")
 
 
+def check_at_most(value: tuple[str, Floats], limit: tuple[str, Floats]) -> None:
+    """Raise unless value <= limit, beyond rounding; each comes with its name. Both are positive.
+
+    Raises:
+        ValueError: naming the value and the limit.
+
+    Example:
+        >>> check_at_most(("step_size", np.array(0.6)), ("1 / smoothness", np.array(0.5)))
+        Traceback (most recent call last):
+        ValueError: step_size must be at most 1 / smoothness = 0.5, got 0.6
+    """
+    (name, values), (name_limit, limits) = value, limit
+    values, limits = np.broadcast_arrays(values, limits)
+    above = values > limits * (1 + ROUNDING)
+    if above.any():
+        raise ValueError(
+            f"{name} must be at most {name_limit} = {_first(limits, above):g}, got {_first(values, above):g}"
+        )
+
+
 def _all(name: str, array: Floats, good: np.ndarray, condition: str) -> None:
     if not good.all():
         raise ValueError(f"{name} must be {condition}, got {_first(array, ~good)}")
