@@ -4,9 +4,44 @@
 deterministic. Tests, the report and ``python -m bvpo_analysis.claims`` read this one list.
 """
 
-from bvpo_analysis.claims import mixing
+from collections.abc import Callable
 
-CLAIMS = (*mixing.CLAIMS,)
-"""Every claim, in reading order."""
+from bvpo_analysis.claims import language_model, mixing
+from bvpo_analysis.errors import InputError
+from bvpo_analysis.records import Claim
 
-__all__ = ["CLAIMS"]
+CLAIMS: dict[str, tuple[Callable[[], Claim], ...]] = {
+    "mixing": mixing.CLAIMS,
+    "language model": language_model.CLAIMS,
+}
+"""Every claim, by family, in reading order."""
+
+
+def name_of(function: Callable[[], Claim]) -> str:
+    """The name of the claim that a function measures, known without measuring.
+
+    Example:
+        >>> name_of(mixing.theorem_1)
+        'theorem-1'
+    """
+    return function.__name__.replace("_", "-")
+
+
+def measure(*words: str) -> list[Claim]:
+    """Measure the claims whose name contains one of these words; all of them without arguments.
+
+    Raises:
+        InputError: a word occurs in no name.
+
+    Example:
+        >>> [(claim.name, claim.verdict) for claim in measure("theorem-1")][0]
+        ('theorem-1', 'holds')
+    """
+    known = {name_of(function): function for family in CLAIMS.values() for function in family}
+    for word in words:
+        if not any(word in name for name in known):
+            raise InputError(f"no claim has {word!r} in its name; there are {', '.join(known)}")
+    return [function() for name, function in known.items() if not words or any(word in name for word in words)]
+
+
+__all__ = ["CLAIMS", "measure", "name_of"]

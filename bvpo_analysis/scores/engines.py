@@ -51,6 +51,7 @@ class ScoreEngine(ABC):
         token_budget: padded tokens per batch.
 
     Attributes:
+        names: names of the differentiated parameters, in the order of their columns.
         groups: names of the parameter groups, in the order of their columns.
         columns: column slice of each group.
 
@@ -78,8 +79,8 @@ class ScoreEngine(ABC):
         by_group: dict[str, list[str]] = {}
         for n in chosen:
             by_group.setdefault(parameter_group(n), []).append(n)
-        self._names = [n for names in by_group.values() for n in names]
-        self._selected = {n: everything[n].detach() for n in self._names}
+        self.names = [n for names in by_group.values() for n in names]
+        self._selected = {n: everything[n].detach() for n in self.names}
         self._fixed = {n: p.detach() for n, p in everything.items() if n not in self._selected}
         self.groups = tuple(by_group)
         self.columns: tuple[slice, ...] = ()
@@ -93,11 +94,11 @@ class ScoreEngine(ABC):
     @property
     def device(self) -> torch.device:
         """Where the model lives."""
-        return self._selected[self._names[0]].device
+        return self._selected[self.names[0]].device
 
     def buffer(self, rows: int) -> torch.Tensor:
         """An uninitialised [rows, P] score matrix of the model's dtype."""
-        return torch.empty(rows, self.size, dtype=self._selected[self._names[0]].dtype, device=self.device)
+        return torch.empty(rows, self.size, dtype=self._selected[self.names[0]].dtype, device=self.device)
 
     def fill(self, sequences: Sequence[TokenSequence], out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Write grad log pi of each sequence into ``out`` [n, P].
@@ -113,7 +114,7 @@ class ScoreEngine(ABC):
         for batch in self._batches(sequences):
             grads, parts = self._scores([sequences[j] for j in batch])
             start = 0
-            for n in self._names:
+            for n in self.names:
                 block = grads[n].reshape(len(batch), -1)
                 out[batch, start : start + block.shape[1]] = block
                 start += block.shape[1]

@@ -43,7 +43,7 @@ def fill(engine, sequences):
 def by_parameter(engine, rows):
     """{name: columns of the rows}, in the engine's order."""
     start, parameters = 0, dict(engine.model.named_parameters())
-    for name in engine._names:
+    for name in engine.names:
         stop = start + parameters[name].numel()
         yield name, rows[:, start:stop]
         start = stop
@@ -158,7 +158,7 @@ def test_a_directional_derivative_equals_its_finite_difference(true_float64, eng
 
     def value(direction, shift):
         parameters, start = {}, 0
-        for name in scorer._names:
+        for name in scorer.names:
             stop = start + origin[name].numel()
             parameters[name] = origin[name] + shift * direction[start:stop].view_as(origin[name])
             start = stop
@@ -265,7 +265,7 @@ def test_groups_partition_the_parameters(lrm):
     assert engine.columns[-1].stop == engine.size
     assert all(a.stop == b.start for a, b in zip(engine.columns, engine.columns[1:], strict=False))
     parameters = dict(lrm.model.named_parameters())
-    assert sorted(engine._names) == sorted(parameters)
+    assert sorted(engine.names) == sorted(parameters)
     for group, columns in zip(engine.groups, engine.columns, strict=True):
         assert columns.stop - columns.start == sum(
             p.numel() for n, p in parameters.items() if parameter_group(n) == group

@@ -1,0 +1,68 @@
+"""``python -m bvpo_analysis.claims``: measure both sides of every theorem and print the table.
+
+Exit code 0 when every measurement says what its claim says it does, 1 when one does not, 2 for wrong usage.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from bvpo_analysis.errors import InputError, exit_with
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong usage like any other wrong input: one line, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options; kept free of heavy imports, so that --help is instant."""
+    p = _Parser(
+        prog="python -m bvpo_analysis.claims",
+        description="Every theorem of the paper, and of the theory around it, met by a measurement: measured value, "
+        "predicted value, verdict. Statements that are too strong as worded come with a counterexample.",
+    )
+    p.add_argument("names", nargs="*", metavar="NAME", help="only claims whose name contains one of these words")
+    p.add_argument("--explain", action="store_true", help="print statement, source and setting of every claim as well")
+    p.add_argument("--format", choices=("text", "json", "csv"), default="text", help="form of the output")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    try:
+        return _run(parser().parse_args(argv))
+    except SystemExit as stop:  # --help
+        return int(stop.code or 0)
+    except InputError as error:
+        return exit_with(error)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from bvpo_analysis.claims import measure
+    from bvpo_analysis.claims.table import data_frame, explanation, text_table, to_row
+
+    claims = measure(*options.names)
+    if options.format == "json":
+        print(json.dumps([to_row(claim) for claim in claims], indent=1))
+    elif options.format == "csv":
+        print(data_frame(claims).to_csv(index=False), end="")
+    else:
+        print(text_table(claims))
+        if options.explain:
+            print("\n" + "\n".join(explanation(claim) for claim in claims))
+        failed = [claim.name for claim in claims if not claim.confirmed]
+        as_worded = sum(not claim.only_if for claim in claims)
+        print(
+            f"\n{len(claims)} claims: {as_worded} as worded, {len(claims) - as_worded} that need a condition; "
+            + (f"FAILED: {', '.join(failed)}" if failed else "every measurement agrees")
+        )
+    return 0 if all(claim.confirmed for claim in claims) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""Every claim is measured and says what it should; the command prints the whole table and fails when one fails."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from bvpo_analysis import claims
+from bvpo_analysis.claims import CLAIMS, __main__, measure, name_of, table
+from bvpo_analysis.records import Claim
+
+FUNCTIONS = [pytest.param(f, id=name_of(f)) for family in CLAIMS.values() for f in family]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_the_measurement_says_what_the_claim_says(function):
+    """Catches a wrong closed form, a wrong measurement, and a counterexample that contradicts nothing."""
+    claim = function()
+    assert claim.confirmed, f"{claim.name}: measured {claim.measured}, predicted {claim.predicted}, {claim.verdict}"
+    assert np.isfinite([claim.measured, claim.predicted, claim.se, claim.tolerance]).all()
+    assert claim.statement
+    assert claim.reference
+    assert claim.setting
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_claim_can_be_found_by_name_and_measured_again(function):
+    """Catches a name in the table that selects nothing, and a measurement that depends on hidden state."""
+    claim = function()
+    assert claim.name == name_of(function)
+    assert function() == claim
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_the_allowance_is_small_beside_the_numbers(function):
+    """Catches a claim that holds because its tolerance swallows the numbers: doubling or negating one must show."""
+    claim = function()
+    size = max(abs(claim.measured), abs(claim.predicted))
+    if size == 0 or claim.kind in ("upper", "lower"):
+        assert claim.tolerance <= 1e-3 * max(size, 1.0)
+    elif claim.predicted == 0:
+        assert claim.tolerance <= 1e-3
+    else:
+        assert claim.tolerance + claim.STANDARD_ERRORS * claim.se <= 0.2 * size
+
+
+def test_names_are_unique():
+    names = [name_of(f) for family in CLAIMS.values() for f in family]
+    assert len(set(names)) == len(names)
+
+
+def claim_with(**changes) -> Claim:
+    return replace(Claim("toy", "a statement", "a source", "identity", measured=1.0, predicted=1.0), **changes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "measured", "holds"),
+    [
+        ("identity", 1.0, True),
+        ("identity", 1.2, False),
+        ("identity", 0.8, False),
+        ("tight", 1.2, False),
+        ("tight", 0.8, False),
+        ("upper", 0.8, True),
+        ("upper", 1.2, False),
+        ("lower", 1.2, True),
+        ("lower", 0.8, False),
+    ],
+)
+def test_each_kind_has_its_relation(kind, measured, holds):
+    """Catches swapped directions of a bound."""
+    claim = claim_with(kind=kind, measured=measured)
+    assert claim.relation_holds is holds
+    assert claim.verdict == ("holds" if holds else "FAILS")
+    needs = replace(claim, only_if="x > 0")
+    assert needs.confirmed is not holds
+    assert needs.verdict == ("FAILS: the counterexample agrees with the statement" if holds else "holds only if x > 0")
+
+
+@pytest.mark.parametrize("kind", ["identity", "tight", "upper", "lower"])
+def test_rounding_and_noise_are_allowed_for_and_no_more(kind):
+    """Catches a tolerance of the wrong sign and standard errors that count once instead of five times."""
+    off = 1.2 if kind != "lower" else 0.8
+    assert claim_with(kind=kind, measured=off, tolerance=0.21).relation_holds
+    assert not claim_with(kind=kind, measured=off, tolerance=0.19).relation_holds
+    assert claim_with(kind=kind, measured=off, se=0.041).relation_holds
+    assert not claim_with(kind=kind, measured=off, se=0.039).relation_holds
+
+
+@pytest.mark.parametrize("kind", ["identity", "tight", "upper", "lower"])
+@pytest.mark.parametrize("field", ["measured", "predicted"])
+def test_not_a_number_confirms_nothing(kind, field):
+    """Catches a comparison with nan that comes out in favour of a claim or of a counterexample."""
+    claim = claim_with(kind=kind, **{field: float("nan")})
+    assert not claim.confirmed
+    assert not replace(claim, only_if="never").confirmed
+
+
+# --- the command -----------------------------------------------------------------------------------------
+
+
+def test_the_table_has_a_line_per_claim(capsys):
+    assert __main__.main(["theorem-1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["claim", "measured", "predicted", "verdict"]
+    assert lines[1].startswith("theorem-1 ")
+    assert "every measurement agrees" in lines[-1]
+
+
+def test_explanations_follow_on_request(capsys):
+    assert __main__.main(["theorem-1", "--explain"]) == 0
+    text = capsys.readouterr().out
+    claim = measure("theorem-1")[0]
+    assert claim.statement in text
+    assert claim.reference in text
+
+
+def test_machine_readable_forms_carry_every_field(capsys):
+    expected = {f.name for f in fields(Claim)} | {"verdict", "confirmed"}
+    assert __main__.main(["theorem-1", "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert set(rows[0]) == expected
+    assert __main__.main(["theorem-1", "--format", "csv"]) == 0
+    read = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert set(read[0]) == expected
+    assert [row["name"] for row in read] == [row["name"] for row in rows]
+
+
+def test_a_claim_that_fails_fails_the_command(monkeypatch, capsys):
+    """Catches an exit code that does not depend on the verdicts."""
+
+    def broken() -> Claim:
+        return claim_with(name="broken", measured=2.0)
+
+    monkeypatch.setattr(claims, "CLAIMS", {"toy": (broken,)})
+    assert __main__.main([]) == 1
+    assert "FAILED: broken" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["no-such-claim"], ["--format", "pdf"], ["--no-such-option"]])
+def test_wrong_usage_is_one_line_and_exit_code_2(arguments, capsys):
+    assert __main__.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
+def test_the_list_of_claims_and_help_need_no_torch():
+    code = "import sys, bvpo_analysis.claims, bvpo_analysis.claims.table; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    code = (
+        "import sys; from bvpo_analysis.claims.__main__ import main; main(['--help']); "
+        "sys.exit(bool({'torch', 'transformers', 'pandas'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+def test_numbers_without_a_value_are_null():
+    assert table.to_row(claim_with(measured=float("nan")))["measured"] is None
