@@ -70,6 +70,26 @@ def counts(**arguments: ArrayLike) -> list[Floats]:
     return arrays
 
 
+def distribution(**arguments: ArrayLike) -> list[Floats]:
+    """Probabilities of the N values of a finite law, [N]: nonnegative and, beyond rounding, summing to one.
+
+    Raises:
+        ValueError: another shape, a negative or non-finite entry, or a sum other than one.
+
+    Example:
+        >>> distribution(target=[0.5, 0.4])
+        Traceback (most recent call last):
+        ValueError: target must sum to one, got 0.9
+    """
+    arrays = nonnegative(**arguments)
+    for name, array in zip(arguments, arrays, strict=True):
+        if array.ndim != 1:
+            raise ValueError(f"{name} must have one axis, got shape {array.shape}")
+        if abs(array.sum() - 1) > ROUNDING:
+            raise ValueError(f"{name} must sum to one, got {array.sum():.12g}")
+    return arrays
+
+
 def check_cauchy_schwarz(
     first_sq: tuple[str, Floats], second_sq: tuple[str, Floats], inner: tuple[str, Floats]
 ) -> None:
