@@ -49,8 +49,12 @@ class LogLinearModel:
         return cls(spread * rng.normal(size=(traces, answers, parameters)))
 
     def log_probs(self, theta: Floats) -> Floats:
-        """log pi_theta(r, y), [R, Y]."""
-        energy = self.features @ theta
+        """log pi_theta(r, y), [R, Y].
+
+        Raises:
+            ValueError: theta is not a finite vector of d parameters.
+        """
+        energy = self._energy(theta)
         return energy - np.logaddexp.reduce(energy, axis=None)
 
     def scores(self, theta: Floats) -> Floats:
@@ -68,13 +72,13 @@ class LogLinearModel:
 
     def posterior(self, theta: Floats, answer: int) -> Floats:
         """pi_theta(r | y), [R]."""
-        joint = self.log_probs(theta)[:, answer]
+        joint = self.log_probs(theta)[:, self._known(answer)]
         return np.exp(joint - np.logaddexp.reduce(joint))
 
     def likelihood(self, theta: Floats, answer: int) -> Floats:
         """pi_theta(y | r), [R]."""
         log_probs = self.log_probs(theta)
-        return np.exp(log_probs[:, answer] - np.logaddexp.reduce(log_probs, axis=1))
+        return np.exp(log_probs[:, self._known(answer)] - np.logaddexp.reduce(log_probs, axis=1))
 
     def marginal_score(self, theta: Floats, answer: int) -> Floats:
         """sbar(y) = grad log pi_theta(y), [d], by differentiating the marginal (not by Fisher's identity).
@@ -82,10 +86,16 @@ class LogLinearModel:
         pi_theta(y) = Z_y / Z with Z_y = sum_r exp<theta, phi(r, y)>, so the gradient is that of log Z_y minus that of
         log Z: a difference of two means of features.
         """
-        energy = self.features @ theta
+        energy, answer = self._energy(theta), self._known(answer)
         within = np.exp(energy[:, answer] - np.logaddexp.reduce(energy[:, answer]))
         overall = np.exp(energy - np.logaddexp.reduce(energy, axis=None))
         return within @ self.features[:, answer] - np.einsum("ry,ryd->d", overall, self.features)
+
+    def answer_score(self, theta: Floats, trace: int, answer: int) -> Floats:
+        """grad log pi_theta(y | r), [d]: the score of an answer after a trace that is given, not scored."""
+        following = self.log_probs(theta)[trace]
+        mean = np.exp(following - np.logaddexp.reduce(following)) @ self.features[trace]
+        return self.features[trace, self._known(answer)] - mean
 
     def posterior_covariance(self, theta: Floats, answer: int) -> Floats:
         """C(y) = Cov_{pi_theta(r | y)} s(r, y), [d, d]."""
@@ -109,6 +119,10 @@ class LogLinearModel:
         Returns:
             Log-probabilities [m] and scores [m, d] at theta, m = 2 R + 2.
 
+        Raises:
+            ValueError: theta or theta_ref is not a finite vector [d], an answer is not among the Y, or the joint law
+                is not a table [R, R] of probabilities that sum to one.
+
         Example:
             >>> from bvpo_analysis.estimators import Marginal, Trace
             >>> from bvpo_analysis.objectives import DPO
@@ -119,8 +133,12 @@ class LogLinearModel:
             True
         """
         traces = self.features.shape[0]
+        chosen, rejected = self._known(chosen), self._known(rejected)
         if joint is None:
             joint = np.outer(self.posterior(theta_ref, chosen), self.posterior(theta_ref, rejected))
+        # `not (... <= ...)` so that a NaN is refused too.
+        if joint.shape != (traces, traces) or not joint.min() >= 0 or not abs(joint.sum() - 1) <= 1e-9:
+            raise ValueError(f"joint must be a table [{traces}, {traces}] of probabilities that sum to one")
         current, reference = self.log_probs(theta), self.log_probs(theta_ref)
         prior = np.logaddexp.reduce(current, axis=1)
         vectors = self.scores(theta)
@@ -143,3 +161,13 @@ class LogLinearModel:
             empty=np.array([2 * traces, 2 * traces + 1]),
         )
         return log_probs, vectors[rows_r, rows_y]
+
+    def _energy(self, theta: Floats) -> Floats:
+        if np.shape(theta) != self.features.shape[2:] or not np.isfinite(theta).all():
+            raise ValueError(f"theta must be {self.features.shape[2]} finite numbers, got shape {np.shape(theta)}")
+        return np.asarray(self.features @ theta)
+
+    def _known(self, answer: int) -> int:
+        if not 0 <= answer < self.features.shape[1]:
+            raise ValueError(f"answer must be in 0..{self.features.shape[1] - 1}, got {answer}")
+        return answer

@@ -60,9 +60,10 @@ def initial_weight(gap_sq: ArrayLike, trace_variance: ArrayLike) -> Floats:
         0.25
     """
     gap, variance = nonnegative(gap_sq=gap_sq, trace_variance=trace_variance)
+    # The larger of the two brought to [1/2, 1) by a power of two, which rounds nothing and keeps the sum finite.
+    _, exponent = np.frexp(np.maximum(gap, variance))
+    gap, variance = np.ldexp(gap, -exponent), np.ldexp(variance, -exponent)
     total = gap + variance
-    if not np.isfinite(total).all():
-        raise ValueError("gap_sq + trace_variance must be finite")
     return np.where(total > 0, gap / np.where(total > 0, total, 1.0), 0.5)
 
 
