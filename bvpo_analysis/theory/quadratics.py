@@ -98,9 +98,9 @@ def quadratic_stationary(
         E|grad f|^2 = |b|^2 + eta sum_i h_i S_ii / (2 - eta h_i),
         E f - min f = (1/2) b'H^{-1}b + (eta/2) sum_i S_ii / (2 - eta h_i),         i over the eigenbasis of H.
 
-    Proof: coordinate i has mean -b_i/h_i and variance eta^2 S_ii / (1 - (1 - eta h_i)^2) = eta S_ii / (h_i (2 - eta h_i)).
-    The excess loss weights the bias by H^{-1}: flat directions amplify it, and a trade-off made for the gradient norm
-    is not the one for the loss.
+    Proof: coordinate i has mean -b_i/h_i and variance eta^2 S_ii / (1 - (1 - eta h_i)^2), which is
+    eta S_ii / (h_i (2 - eta h_i)). The excess loss weights the bias by H^{-1}: flat directions amplify it, and a
+    trade-off made for the gradient norm is not the one for the loss.
 
     Args:
         hessian: H; [d] its diagonal, or [d, d].
