@@ -73,7 +73,7 @@ class CosineMix:
             never negative.
         alpha: weight of g_t to use in an affine mix. alpha_cos = weight_t / (weight_t + weight_e), unclipped, where
             that sum is positive; elsewhere the end with the larger cosine, 0 in a tie.
-        convex_alpha: the best weight in [0, 1].
+        convex_alpha: the weight in [0, 1] with the largest cosine, which may be negative.
         ascent: weight_t + weight_e <= 0. Then normalising the weights to sum to one turns the direction round: the
             affine mix with the largest squared cosine points uphill, and ``alpha`` is not it.
         descends: <mu, E g_c> > 0 at ``alpha``; false only if no weight in question gives a descent direction.
@@ -286,7 +286,7 @@ def cosine_optimal_weight(
             signals contradict them: a combination that vanishes almost surely has no signal.
 
     Example:
-        >>> mix = cosine_optimal_weight(second_t=2, second_e=1, second_te=0, signal_t=1, signal_e=0.5)
+        >>> mix = cosine_optimal_weight(second_t=4, second_e=1, second_te=0, signal_t=2, signal_e=0.5)
         >>> float(mix.alpha), bool(mix.ascent), bool(mix.descends)
         (0.5, False, True)
         >>> mix = cosine_optimal_weight(second_t=1, second_e=1, second_te=0.9, signal_t=1, signal_e=-2)
