@@ -7,7 +7,7 @@ numbers: ``vmap`` (reference, any architecture) and ``loop`` (one ``torch.autogr
 from bvpo_analysis.scores.engines import ENGINES, LoopEngine, ScoreEngine, VmapEngine
 from bvpo_analysis.scores.log_probs import sequence_log_probs
 from bvpo_analysis.scores.passes import score_pairs
-from bvpo_analysis.scores.plan import PairSequences, plan_pair
+from bvpo_analysis.scores.plan import PairSequences, pair_log_probs, plan_pair
 from bvpo_analysis.scores.store import load_scores, save_scores
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "ScoreEngine",
     "VmapEngine",
     "load_scores",
+    "pair_log_probs",
     "plan_pair",
     "save_scores",
     "score_pairs",

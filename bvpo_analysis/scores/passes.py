@@ -27,7 +27,7 @@ from bvpo_analysis.lrm.loading import ReasoningModel
 from bvpo_analysis.records import Floats, PairLogProbs, PairScores, PreferencePair, ScoreSet
 from bvpo_analysis.scores.engines import ENGINES, ScoreEngine
 from bvpo_analysis.scores.log_probs import sequence_log_probs
-from bvpo_analysis.scores.plan import PairSequences, TraceEnumerator, plan_pair
+from bvpo_analysis.scores.plan import PairSequences, TraceEnumerator, pair_log_probs, plan_pair
 from bvpo_analysis.scores.store import BlockStore
 
 BLOCK = 8
@@ -250,29 +250,8 @@ class _Task:
         return PairScores(pair.log_probs, pair.gram, np.stack(by_group), pair.sketches)
 
     def _log_probs(self, plan: PairSequences, parts: tuple[torch.Tensor, torch.Tensor]) -> PairLogProbs:
-        log_prob = (parts[0] + parts[1]).numpy()
+        trace, answer = (part.numpy() for part in parts)
         if self.reference is None:
-            log_prob_ref = log_prob
-        else:
-            ref = sequence_log_probs(self.reference.model, plan.sequences)
-            log_prob_ref = (ref[0] + ref[1]).numpy()
-        if plan.enumerated:
-            # The traces of the data are posterior traces of the reference: pi_ref(r | x, y), proportional to
-            # pi_ref(r, y | x) over the enumerated traces; the two sides are independent given the answers.
-            sides = [np.exp(log_prob_ref[s] - np.logaddexp.reduce(log_prob_ref[s])) for s in plan.support]
-            weights = np.outer(sides[0], sides[1]).ravel()
-        else:
-            weights = np.full(len(plan.draws), 1.0 / len(plan.draws))
-        return PairLogProbs(
-            prompt_id=plan.pair.prompt_id,
-            log_prob=log_prob,
-            log_prob_ref=log_prob_ref,
-            log_prob_answer=parts[1].numpy().copy(),
-            tokens=np.array([s.tokens for s in plan.sequences], dtype=np.int64),
-            tokens_answer=np.array([s.tokens_answer for s in plan.sequences], dtype=np.int64),
-            draws=plan.draws,
-            weights=weights,
-            enumerated=plan.enumerated,
-            support=plan.support,
-            empty=plan.empty,
-        )
+            return pair_log_probs(plan, trace, answer, trace + answer)
+        ref = sequence_log_probs(self.reference.model, plan.sequences)
+        return pair_log_probs(plan, trace, answer, (ref[0] + ref[1]).numpy())

@@ -13,7 +13,7 @@ import numpy as np
 from bvpo_analysis.lrm.formats import EmptyMode
 from bvpo_analysis.lrm.sequences import SequenceAssembler, TokenSequence
 from bvpo_analysis.preferences.rows import require_traces
-from bvpo_analysis.records import Ints, PreferencePair
+from bvpo_analysis.records import Floats, Ints, PairLogProbs, PreferencePair
 
 TraceEnumerator = Callable[[PreferencePair], Sequence[str]]
 """All traces that carry the prior mass of a prompt, in a fixed order."""
@@ -87,3 +87,34 @@ def plan_pair(
         chosen, rejected = np.meshgrid(think[0], think[1], indexing="ij")
         draws, support = np.stack([chosen.ravel(), rejected.ravel()], axis=1), think
     return PairSequences(pair, tuple(rows), draws, support, empty)
+
+
+def pair_log_probs(plan: PairSequences, trace: Floats, answer: Floats, log_prob_ref: Floats) -> PairLogProbs:
+    """What estimators may look at, from the log-probabilities of a plan's sequences.
+
+    The traces of the data are posterior traces of the reference: where they are enumerated, a draw has the probability
+    pi_ref(r+ | x, y+) pi_ref(r- | x, y-), each proportional to pi_ref(r, y | x) over the enumerated traces.
+
+    Args:
+        plan: the sequences.
+        trace, answer: [m] log pi_theta of the trace part and of the answer part.
+        log_prob_ref: [m] log pi_ref of both together.
+    """
+    if plan.enumerated:
+        sides = [np.exp(log_prob_ref[s] - np.logaddexp.reduce(log_prob_ref[s])) for s in plan.support]
+        weights = np.outer(sides[0], sides[1]).ravel()
+    else:
+        weights = np.full(len(plan.draws), 1.0 / len(plan.draws))
+    return PairLogProbs(
+        prompt_id=plan.pair.prompt_id,
+        log_prob=trace + answer,
+        log_prob_ref=log_prob_ref,
+        log_prob_answer=answer.copy(),
+        tokens=np.array([s.tokens for s in plan.sequences], dtype=np.int64),
+        tokens_answer=np.array([s.tokens_answer for s in plan.sequences], dtype=np.int64),
+        draws=plan.draws,
+        weights=weights,
+        enumerated=plan.enumerated,
+        support=plan.support,
+        empty=plan.empty,
+    )
