@@ -26,8 +26,9 @@ ORDER = (
     "mixing",
     "study",
     "exact",
-    "claims",
     "figures",
+    "sgd",
+    "claims",
     "report",
 )
 LARGEST_MODULE = 450
