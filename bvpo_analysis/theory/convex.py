@@ -138,9 +138,14 @@ def convex_optimal_weight(
     (within,), (eta,) = nonnegative(radius=radius), positive(step_size=step_size)
     bt, be, bi, st, se, ste, within, eta = np.broadcast_arrays(bt, be, bi, st, se, ste, within, eta)
     shift_sq = np.maximum((bt - bi) + (be - bi), 0.0)  # |b_e - b_t|^2; below zero by rounding only
+    # Where the biases can nearly cancel, |b| comes from the completed square: the expanded one loses half the digits.
+    far = shift_sq > 0.01 * (bt + be)
+    safe = np.where(far, shift_sq, 1.0)
+    centre, smallest_sq = (be - bi) / safe, np.maximum(be - (be - bi) ** 2 / safe, 0.0)
 
     def bias(alpha: Floats) -> Floats:
-        return np.sqrt(np.maximum(error_curve(alpha, bt, be, bi), 0.0))
+        completed = safe * (alpha - centre) ** 2 + smallest_sq
+        return np.sqrt(np.where(far, completed, np.maximum(error_curve(alpha, bt, be, bi), 0.0)))
 
     def objective(alpha: Floats) -> Floats:
         norm = bias(alpha)
@@ -148,9 +153,10 @@ def convex_optimal_weight(
 
     def slope(alpha: Floats) -> Floats:
         """The right derivative; at b(alpha) = 0 the norm has a kink."""
-        norm, along = bias(alpha), alpha * (bt - bi) - (1 - alpha) * (be - bi)
+        norm = bias(alpha)
+        along = np.where(far, safe * (alpha - centre), alpha * (bt - bi) - (1 - alpha) * (be - bi))
         steepest = np.sqrt(shift_sq)
-        ratio = np.divide(along, norm, out=steepest.copy(), where=norm > 0)
+        ratio = np.where(norm > 0, along / np.where(norm > 0, norm, 1.0), steepest)
         spread = alpha * (st - ste) - (1 - alpha) * (se - ste)
         return within * np.clip(ratio, -steepest, steepest) + eta * (2 * along + spread)
 

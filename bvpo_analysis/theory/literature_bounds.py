@@ -58,7 +58,7 @@ def relative_bias_bound(
     eta, smooth = positive(step_size=step_size, smoothness=smoothness)
     (t,) = counts(steps=steps)
     gap, zeta, var = nonnegative(initial_gap=initial_gap, bias_bound=bias_bound, noise_var=noise_var)
-    m, noise = nonnegative(relative_bias=relative_bias, relative_noise=relative_noise)
+    m, noise = np.broadcast_arrays(*nonnegative(relative_bias=relative_bias, relative_noise=relative_noise))
     if (m >= 1).any():
         raise ValueError(f"relative_bias must be below 1, got {m[m >= 1].ravel()[0]:g}")
     check_at_most(("step_size", eta), ("1 / ((relative_noise + 1) smoothness)", 1 / ((noise + 1) * smooth)))
@@ -132,7 +132,7 @@ def biased_abc_bound(
     eta, smooth = positive(step_size=step_size, smoothness=smoothness)
     (t,) = counts(steps=steps)
     (gap,) = nonnegative(initial_gap=initial_gap)
-    b, growth = positive(alignment=constants.alignment, growth=constants.growth)
+    b, growth = np.broadcast_arrays(*positive(alignment=constants.alignment, growth=constants.growth))
     c, constant = nonnegative(alignment_slack=constants.alignment_slack, constant=constants.constant)
     check_at_most(("step_size", eta), ("alignment / (smoothness growth)", b / (smooth * growth)))
     return (2 * gap / (eta * t) + 2 * c + eta * smooth * constant) / b
