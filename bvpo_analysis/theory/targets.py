@@ -177,14 +177,15 @@ class PromptLaw:
         def mean_product(x: Floats, y: Floats) -> float:
             return float((self.probabilities @ x) @ (self.probabilities @ y))
 
-        return TargetErrors(
-            target=target,
-            error_t=mean_product(t, t) + (self._cov(t + shift, t + shift) + noise) / size,
-            error_e=mean_product(e, e) + self._cov(e + shift, e + shift) / size + 0 * noise,
-            cross=mean_product(t, e) + self._cov(t + shift, e + shift) / size + 0 * noise,
-            distance=mean_product(d, d) + (self._cov(d, d) + noise) / size,
-            numerator=mean_product(t, d) + (self._cov(t + shift, d) + noise) / size,
+        # One shape for all five, although C and B do not depend on the number of traces.
+        a, c, b, distance, numerator = np.broadcast_arrays(
+            mean_product(t, t) + (self._cov(t + shift, t + shift) + noise) / size,
+            mean_product(e, e) + self._cov(e + shift, e + shift) / size,
+            mean_product(t, e) + self._cov(t + shift, e + shift) / size,
+            mean_product(d, d) + (self._cov(d, d) + noise) / size,
+            mean_product(t, d) + (self._cov(t + shift, d) + noise) / size,
         )
+        return TargetErrors(target, a, c, b, distance, numerator)
 
 
 def pooled_weight(probabilities: ArrayLike, numerators: ArrayLike, distances: ArrayLike) -> Floats:
