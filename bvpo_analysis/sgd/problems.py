@@ -132,7 +132,7 @@ class Quadratic(Problem):
 
     @cached_property
     def _eigenvalues(self) -> Floats:
-        return np.linalg.eigvalsh(self.hessian)
+        return np.asarray(np.linalg.eigvalsh(self.hessian), dtype=np.float64)
 
     @property
     def dimension(self) -> int:
