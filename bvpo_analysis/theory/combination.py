@@ -192,9 +192,8 @@ def scaling_combination(products: ArrayLike, target_inner: ArrayLike, target_sq:
     """
     q, u, square = _uncentred(products, target_inner, target_sq)
     size = _scale(q)
-    root = float(np.sqrt(size * square)) or 1.0  # the size of u, which is 0 where the target is
-    solution: Floats = np.linalg.lstsq(q / size, u / root, rcond=None)[0]
-    weights = solution * (root / size)
+    root = float(np.sqrt(size) * np.sqrt(square)) or 1.0  # the size of u, which is 0 where the target is
+    weights = np.asarray(np.linalg.lstsq(q / size, u / root, rcond=None)[0] * (root / size), dtype=np.float64)
     residual = float(np.abs(q @ weights - u).max())
     value = max(square - float(u @ weights), 0.0)
     rounding = _rounding(weights, q) + float(np.finfo(float).eps) * square
@@ -259,12 +258,12 @@ def _uncentred(products: ArrayLike, target_inner: ArrayLike, target_sq: float) -
         raise ValueError(f"target_sq must be a number, got shape {square.shape}")
     if u.shape != (len(q),):
         raise ValueError(f"target_inner must have shape ({len(q)},), got {u.shape}")
-    # |n'u|^2 <= n'Qn |mu|^2 for every n: u / |mu| must lie in the ellipsoid of Q.
-    size, root = _scale(q), float(np.sqrt(_scale(q) * square))
-    if (np.abs(u) > root * (1 + ROUNDING)).any():
-        raise ValueError("target_inner violates Cauchy-Schwarz: u_i^2 must not exceed Q_ii |mu|^2")
-    if root > 0:
+    size, root = _scale(q), float(np.sqrt(_scale(q)) * np.sqrt(square))
+    if root == 0:
+        possible = not u.any()
+    else:
         joint = np.block([[q / size, u[:, None] / root], [u[None, :] / root, np.ones((1, 1))]])
-        if np.linalg.eigvalsh(joint)[0] < -ROUNDING:
-            raise ValueError("target_inner violates Cauchy-Schwarz: (n'u)^2 must not exceed n'Qn |mu|^2 for any n")
+        possible = bool(np.linalg.eigvalsh(joint)[0] >= -ROUNDING)
+    if not possible:
+        raise ValueError("target_inner violates Cauchy-Schwarz: (n'u)^2 must not exceed n'Qn |mu|^2 for any n")
     return q, u, float(square)
