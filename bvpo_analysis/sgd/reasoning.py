@@ -7,8 +7,8 @@ of an answer pair is linear in the parameters. With x the parameters and x_ref t
     g_t = -beta sigmoid(-m_t) delta_t,   m_t = beta <x - x_ref, delta_t>,
     delta_t = psi(y+) + chi(r+) - psi(y-) - chi(r-)
 
-with r+ and r- drawn from the reference posterior. g_e is the DPO gradient of the empty trace, whose features cancel: on the
-same answers it would be exact, so its bias is that of its data, answer pairs y' of its own.
+with r+ and r- drawn from the reference posterior. g_e is the DPO gradient of the empty trace, whose features cancel:
+on the same answers it would be exact, so its bias is that of its data, answer pairs y' of its own.
 """
 
 from dataclasses import dataclass
@@ -177,57 +177,90 @@ class ReasoningOracle(Oracle):
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
 
-    @cached_property
-    def _units(self) -> tuple[Floats, Floats, Floats]:
-        """Every unit: probability [N], delta_t [N, d], delta_e [N, d]."""
-        data = self.problem.data
-        weights, with_traces, without = [], [], []
-        for i in range(len(data.pairs)):
-            model = data.model(i)
-            for first, second, p in _orders(data.pairs[i], data.flip):
-                features = model.features[:, first][:, None] - model.features[:, second][None]
-                law = np.outer(model.posterior(data.reference, first), model.posterior(data.reference, second))
-                for best, worst, q in _orders(data.empty_pairs[i], data.flip):
-                    weights.append(p * q * law.ravel() / len(data.pairs))
-                    with_traces.append(features.reshape(law.size, -1))
-                    empty = model.features[0, best] - model.features[0, worst]
-                    without.append(np.broadcast_to(empty, (law.size, empty.size)))
-        return np.concatenate(weights), np.concatenate(with_traces), np.concatenate(without)
-
     def sample(self, x: Floats, rng: np.random.Generator) -> GradientPair:
-        p, delta_t, delta_e = self._units
-        drawn = np.searchsorted(self._cumulative, rng.random((len(x), self.batch_size)), side="right")
-        rows = np.minimum(drawn, len(p) - 1)
+        u = rng.random((3, len(x), self.batch_size))
+        prompts = np.minimum((u[0] * len(self.problem.data.pairs)).astype(np.int64), len(self.problem.data.pairs) - 1)
         share = np.full(self.batch_size, 1 / self.batch_size)
-        return GradientPair(*(_dpo_gradients(x, self.problem.data, delta[rows], share) for delta in (delta_t, delta_e)))
+        gradients = []
+        for units, level in zip((self._with_traces, self._empty), u[1:], strict=True):
+            # The last sum may miss 1 by rounding.
+            rows = np.minimum((units.cumulative[prompts] <= level[..., None]).sum(axis=-1), units.p.shape[1] - 1)
+            gradients.append(_dpo_gradients(x, self.problem.data, units.delta[prompts, rows], share))
+        return GradientPair(*gradients)
 
     def law(self, x: Floats) -> GradientLawAt:
-        p, delta_t, delta_e = self._units
         points = self.problem.point(x)
-        t, e = (self._unit_gradients(points, delta) for delta in (delta_t, delta_e))
-        mean_t, mean_e = (np.einsum("n,...nd->...d", p, g) for g in (t, e))
-        t, e = t - mean_t[..., None, :], e - mean_e[..., None, :]
-        var_t, var_e, cov = (
-            np.einsum("n,...nd,...nd->...", p, a, b) / self.batch_size for a, b in ((t, t), (e, e), (t, e))
-        )
+        means, variances = [], []
+        for units in (self._with_traces, self._empty):
+            scale = self._scales(points, units)
+            weighted = units.p * scale
+            mean = np.einsum("...pn,pnd->...pd", weighted, units.delta)
+            second = np.einsum("...pn,pn->...", weighted * scale, (units.delta**2).sum(axis=-1)) / len(units.p)
+            means.append(mean)
+            variances.append((second - (mean.mean(axis=-2) ** 2).sum(axis=-1)) / self.batch_size)
+        # Given the prompt, the draws for g_t and g_e are independent.
+        overall = [mean.mean(axis=-2) for mean in means]
+        shared = (means[0] * means[1]).sum(axis=-1).mean(axis=-1) - (overall[0] * overall[1]).sum(axis=-1)
         target = self.problem.gradient(points)
-        return GradientLawAt(target, mean_t - target, mean_e - target, var_t, var_e, cov)
+        var_t, var_e = variances
+        return GradientLawAt(
+            target, overall[0] - target, overall[1] - target, var_t, var_e, np.asarray(shared / self.batch_size)
+        )
 
     def covariance_t(self, x: Floats) -> Floats:
-        p, delta_t, _ = self._units
-        t = self._unit_gradients(self.problem.point(x), delta_t)
-        centred = t - p @ t
+        units = self._with_traces
+        gradients = (self._scales(self.problem.point(x), units)[..., None] * units.delta).reshape(-1, len(x))
+        p = units.p.ravel() / len(units.p)
+        centred = gradients - p @ gradients
         return (p[:, None] * centred).T @ centred / self.batch_size
 
     @cached_property
-    def _cumulative(self) -> Floats:
-        return np.cumsum(self._units[0])
-
-    def _unit_gradients(self, x: Floats, delta: Floats) -> Floats:
-        """[.., N, d]."""
+    def _with_traces(self) -> "_Units":
         data = self.problem.data
-        margin = data.beta * ((x - data.reference) @ delta.T)
-        return -data.beta * expit(-margin)[..., None] * delta
+        p, delta = [], []
+        for i, pair in enumerate(data.pairs):
+            model = data.model(i)
+            for first, second, label in _orders(pair, data.flip):
+                law = np.outer(model.posterior(data.reference, first), model.posterior(data.reference, second))
+                features = model.features[:, first][:, None] - model.features[:, second][None]
+                p.append(label * law.ravel())
+                delta.append(features.reshape(law.size, -1))
+        return _Units.per_prompt(p, delta, len(data.pairs))
+
+    @cached_property
+    def _empty(self) -> "_Units":
+        data = self.problem.data
+        p, delta = [], []
+        for i, pair in enumerate(data.empty_pairs):
+            features = data.model(i).features[0]
+            for first, second, label in _orders(pair, data.flip):
+                p.append(np.array([label]))
+                delta.append((features[first] - features[second])[None])
+        return _Units.per_prompt(p, delta, len(data.pairs))
+
+    def _scales(self, x: Floats, units: "_Units") -> Floats:
+        """-beta sigmoid(-m) of every unit, [.., P, N]."""
+        data = self.problem.data
+        margin = data.beta * np.einsum("pnd,...d->...pn", units.delta, x - data.reference)
+        return -data.beta * expit(-margin)
+
+
+@dataclass(frozen=True)
+class _Units:
+    """What can be drawn given the prompt: probabilities p [P, N], feature differences delta [P, N, d]."""
+
+    p: Floats
+    delta: Floats
+
+    @classmethod
+    def per_prompt(cls, p: list[Floats], delta: list[Floats], prompts: int) -> "_Units":
+        """From blocks that come prompt by prompt."""
+        weights, differences = np.concatenate(p), np.concatenate(delta)
+        return cls(weights.reshape(prompts, -1), differences.reshape(prompts, -1, differences.shape[-1]))
+
+    @cached_property
+    def cumulative(self) -> Floats:
+        return np.cumsum(self.p, axis=1)
 
 
 def _dpo_gradients(x: Floats, data: PreferenceData, delta: Floats, p: Floats) -> Floats:
