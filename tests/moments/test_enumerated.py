@@ -259,3 +259,30 @@ def test_samples_draw_prompts_equally_and_traces_from_the_posterior(by_hand):
         for combination, p in zip(pair.draws, pair.weights, strict=True):
             share = (draws == combination).all(axis=1).mean()
             assert abs(share - p) < 4.5 * np.sqrt(p * (1 - p) / len(draws))
+
+
+def test_sketches_of_a_population_have_its_inner_products(by_hand):
+    """Catches stand-in vectors of another prompt or without length: sums of d_i - d_j across prompts from the Gram."""
+    rng = np.random.default_rng(10)
+    pairs = tuple(by_hand.pair(rng, 2) for _ in range(3))
+    vectors = rng.normal(size=(18, 4))
+    population = EnumeratedPopulation(pairs, tuple(np.arange(6) + 6 * i for i in range(3)), vectors @ vectors.T)
+    trace, empty = Trace(DPO(1.5)), EmptyTrace(DPO(1.5))
+    scores = population.exact_scores(trace, empty)
+    for i, j in itertools.product(range(3), repeat=2):
+        own, other = (
+            np.stack(
+                [(f.weights(pairs[k]) @ f.coefficients(pairs[k])) @ vectors[6 * k : 6 * k + 6] for f in (trace, empty)]
+            )
+            for k in (i, j)
+        )
+        products = scores.pairs[i].sketches[0] @ scores.pairs[j].sketches[0].T
+        np.testing.assert_allclose(products, own @ other.T, rtol=1e-9, atol=1e-10)
+
+
+def test_one_prompt_is_no_sample(by_hand):
+    """Catches a division by n - 1 = 0."""
+    scores, _, estimators = build(by_hand, DPO(1.5), shift=0.8, prompts=1)
+    with pytest.raises(ValueError, match="as_sample needs at least two"):
+        enumerated_moments(scores, *estimators, as_sample=True)
+    assert enumerated_moments(scores, *estimators).n == 1

@@ -266,3 +266,17 @@ def test_bounded_ratio_set_says_nothing_where_the_variance_may_be_zero():
     _, noise = squared_mean(np.random.default_rng(10).normal(size=(40, 3)))
     found = bounded_ratio_set(leave_one_out_mean(z[0]), leave_one_out_mean(z[1] + 0.01), noise)
     assert found.shape == "line"
+
+
+@pytest.mark.parametrize("seed", [2, 5, 9, 16, 23])
+def test_bounded_ratio_set_may_end_at_its_bounds(seed):
+    """Catches an end looked for beyond the last accepted ratio: with U < 0 the bounds themselves are accepted."""
+    rng = np.random.default_rng(seed)
+    _, noise = squared_mean(rng.normal(size=(60, 6)))
+    rest = leave_one_out_mean(rng.gamma(6.0, size=60))
+    numerator = leave_one_out_mean(rng.normal(size=60))
+    found, outer = bounded_ratio_set(numerator, rest, noise), fieller_set(numerator, rest)
+    bounds = min(0.0, outer.low), max(0.0, outer.high)
+    assert found.low == bounds[0] or found.high == bounds[1]
+    assert found.shape == "interval"
+    assert found.low < numerator[0] / rest[0] < found.high

@@ -98,6 +98,14 @@ def test_noise_of_the_squared_bias_is_the_larger_of_two_quotients(seed, by, spli
     np.testing.assert_array_equal(m.bias_noise.replicates, m.bias_e_sq)
 
 
+def test_estimators_that_coincide_have_no_noise_of_the_squared_bias(by_hand):
+    """Catches 0/0 where g_t = g_e for every prompt."""
+    _, pairs, vectors, _, _ = random_sample(by_hand)
+    m = population_moments(by_hand.scores(pairs, [0 * v for v in vectors], TRACE, EMPTY), TRACE, EMPTY)
+    assert m.bias_noise.slope == 0.0
+    assert not m.bias_e_sq.any()
+
+
 def test_replicates_are_the_estimates_without_one_prompt(by_hand):
     """Catches replicates that still contain the prompt, in any of the moments."""
     scores, pairs, vectors, _, _ = random_sample(by_hand)
@@ -168,8 +176,13 @@ def test_one_trace_identifies_the_population_target_only(by_hand):
 def test_what_cannot_be_estimated_raises(by_hand):
     """Catches numbers computed off the reference, from other totals, without the second pass, or from ragged draws."""
     scores, pairs, vectors, _, _ = random_sample(by_hand)
-    with pytest.raises(ValueError, match=r"products with the total of Trace.* were not accumulated"):
+    declared = (
+        r"products with the total of Trace.* were not accumulated \(declared: Trace.*, EmptyTrace.*\); score again"
+    )
+    with pytest.raises(ValueError, match=declared):
         population_moments(scores, Trace(DPO(0.5)), EMPTY)
+    with pytest.raises(ValueError, match=r"\(declared: none\)"):
+        population_moments(replace(scores, totals=()), TRACE, EMPTY)
     first_pass = replace(
         scores, pairs=tuple(PairScores(p.log_probs, p.gram, p.with_totals[..., :0], p.sketches) for p in scores.pairs)
     )
