@@ -3,7 +3,7 @@
 Every expectation is a weighted sum over atoms. Nothing here uses a closed form of ``theory``.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +57,17 @@ class FiniteLaw:
         return self.covariance(self.mix(alpha), self.mix(alpha))
 
     @property
+    def best_weight(self) -> float:
+        """The unclipped minimiser of the error of the mix: the vertex of the parabola through three of its values."""
+        at_minus_1, at_0, at_1 = (self.error_of_mix(alpha) for alpha in (-1.0, 0.0, 1.0))
+        return (at_minus_1 - at_1) / (2 * (at_minus_1 + at_1 - 2 * at_0))
+
+    @property
+    def error_of_difference(self) -> float:
+        """D = E|g_t - g_e|^2, from differences."""
+        return self.inner(self.t - self.e, self.t - self.e)
+
+    @property
     def scale(self) -> float:
         """E|g_t|^2 + E|g_e|^2 + |mu|^2, the size of the terms in any moment."""
         return self.inner(self.t, self.t) + self.inner(self.e, self.e) + float(self.mu @ self.mu)
@@ -87,7 +98,7 @@ class FiniteLaw:
 
 
 def finite_laws(count: int, *, fixed_e: bool = False, seed: int = 0) -> Iterator[FiniteLaw]:
-    """Random laws: 1 to 5 atoms in 1 to 6 dimensions, of scales between 0.1 and 10; ``fixed_e`` gives a constant g_e."""
+    """Random laws: 2 to 5 atoms in 1 to 6 dimensions, of scales 0.1 to 10; ``fixed_e`` gives a constant g_e."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
         n, d = int(rng.integers(2, 6)), int(rng.integers(1, 7))
@@ -96,6 +107,16 @@ def finite_laws(count: int, *, fixed_e: bool = False, seed: int = 0) -> Iterator
         noise_e = 0.0 if fixed_e else scale_e
         e = noise_e * rng.normal(size=(n, d)) + rng.normal(size=d)
         yield FiniteLaw(rng.dirichlet(np.ones(n)), t, e, rng.normal(size=d))
+
+
+def highest(instances: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]]) -> tuple[float, float, float]:
+    """For an upper bound: the instance (measured, predicted, scale) that exceeds it most, relative to its scale.
+
+    Example:
+        >>> highest([(1.0, 3.0, 1.0), (2.0, 2.5, 1.0)])
+        (2.0, 2.5, 1e-09)
+    """
+    return _extreme(instances, lambda excess: excess)
 
 
 def worst(instances: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]]) -> tuple[float, float, float]:
@@ -111,6 +132,12 @@ def worst(instances: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]]) -> tuple[
         >>> worst([(1.0, 1.0, 1.0), (2.0, 3.0, 10.0)])
         (2.0, 3.0, 1e-08)
     """
+    return _extreme(instances, np.abs)
+
+
+def _extreme(
+    instances: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]], size: Callable[[Floats], Floats]
+) -> tuple[float, float, float]:
     rows = np.array(list(instances), dtype=np.float64)
-    measured, predicted, scale = rows[np.argmax(np.abs(rows[:, 0] - rows[:, 1]) / rows[:, 2])]
+    measured, predicted, scale = rows[np.argmax(size(rows[:, 0] - rows[:, 1]) / rows[:, 2])]
     return float(measured), float(predicted), float(ROUNDING * scale)
