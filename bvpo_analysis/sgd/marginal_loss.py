@@ -88,12 +88,14 @@ class Point:
         for pair, rows in zip(self.pairs, self.scores, strict=True):
             each = trace.coefficients(pair)
             mean = pair.weights @ each
-            products = (rows.double() @ rows.double().T).numpy()
+            wide = rows.double()
             centred = each - mean
-            trace_var += float(pair.weights @ np.einsum("rj,jk,rk->r", centred, products, centred)) / n
-            means_t.append(_combine(mean, rows))
-            means_e.append(_combine(empty.coefficients(pair)[0], rows))
-            targets.append(_combine(Marginal(self.objective).coefficients(pair)[0], rows))
+            trace_var += float(pair.weights @ ((centred @ (wide @ wide.T).numpy()) * centred).sum(axis=1)) / n
+            three = np.stack([mean, empty.coefficients(pair)[0], Marginal(self.objective).coefficients(pair)[0]])
+            t_i, e_i, target = (torch.from_numpy(three) @ wide).numpy()
+            means_t.append(t_i)
+            means_e.append(e_i)
+            targets.append(target)
         t, e = np.stack(means_t), np.stack(means_e)
         centred_t, centred_e = t - t.mean(axis=0), e - e.mean(axis=0)
         return UnitLaw(
