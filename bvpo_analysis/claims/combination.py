@@ -21,7 +21,8 @@ BATES_GRANGER = "Bates & Granger, Oper. Res. Quart. 20, 1969"
 def _stacked_errors(count: int, estimators: int, seed: int) -> Iterator[Floats]:
     """Random laws of J estimators as matrices V [atoms x dimensions, J] of errors times sqrt(p).
 
-    So E|sum a_i x_i|^2 = |Va|^2. Every third law has an estimator twice, every third one without error at half of the atoms.
+    So E|sum a_i x_i|^2 = |Va|^2. Every third law has an estimator twice, another third one that is without error in
+    half of the rows.
     """
     rng = np.random.default_rng(seed)
     for i in range(count):
