@@ -68,7 +68,7 @@ class PreferenceData:
         rng: np.random.Generator,
         *,
         prompts: int = 6,
-        traces: int = 3,
+        traces: int = 2,
         answers: int = 4,
         parameters: int = 3,
         trace_spread: float = 1.0,
@@ -193,9 +193,9 @@ class ReasoningOracle(Oracle):
         means, variances = [], []
         for units in (self._with_traces, self._empty):
             scale = self._scales(points, units)
-            weighted = units.p * scale
-            mean = np.einsum("...pn,pnd->...pd", weighted, units.delta)
-            second = np.einsum("...pn,pn->...", weighted * scale, (units.delta**2).sum(axis=-1)) / len(units.p)
+            weighted = scale * units.p.ravel()
+            mean = (weighted @ units.blocks).reshape(*weighted.shape[:-1], *units.p.shape[:1], -1)
+            second = (weighted * scale) @ (units.delta**2).sum(axis=-1).ravel() / len(units.p)
             means.append(mean)
             variances.append((second - (mean.mean(axis=-2) ** 2).sum(axis=-1)) / self.batch_size)
         # Given the prompt, the draws for g_t and g_e are independent.
@@ -209,7 +209,7 @@ class ReasoningOracle(Oracle):
 
     def covariance_t(self, x: Floats) -> Floats:
         units = self._with_traces
-        gradients = (self._scales(self.problem.point(x), units)[..., None] * units.delta).reshape(-1, len(x))
+        gradients = self._scales(self.problem.point(x), units)[:, None] * units.rows
         p = units.p.ravel() / len(units.p)
         centred = gradients - p @ gradients
         return (p[:, None] * centred).T @ centred / self.batch_size
@@ -239,10 +239,10 @@ class ReasoningOracle(Oracle):
         return _Units.per_prompt(p, delta, len(data.pairs))
 
     def _scales(self, x: Floats, units: "_Units") -> Floats:
-        """-beta sigmoid(-m) of every unit, [.., P, N]."""
+        """-beta sigmoid(-m) of every unit, [.., P N]."""
         data = self.problem.data
-        margin = data.beta * np.einsum("pnd,...d->...pn", units.delta, x - data.reference)
-        return -data.beta * expit(-margin)
+        margin = data.beta * ((x - data.reference) @ units.rows.T)
+        return np.asarray(-data.beta * expit(-margin))
 
 
 @dataclass(frozen=True)
@@ -257,6 +257,19 @@ class _Units:
         """From blocks that come prompt by prompt."""
         weights, differences = np.concatenate(p), np.concatenate(delta)
         return cls(weights.reshape(prompts, -1), differences.reshape(prompts, -1, differences.shape[-1]))
+
+    @property
+    def rows(self) -> Floats:
+        """delta as [P N, d]."""
+        return self.delta.reshape(-1, self.delta.shape[-1])
+
+    @cached_property
+    def blocks(self) -> Floats:
+        """delta as a block-diagonal matrix [P N, P d], which sums within every prompt at once."""
+        prompts, units, d = self.delta.shape
+        matrix = np.zeros((prompts, units, prompts, d))
+        matrix[np.arange(prompts), :, np.arange(prompts)] = self.delta
+        return matrix.reshape(prompts * units, prompts * d)
 
     @cached_property
     def cumulative(self) -> Floats:
