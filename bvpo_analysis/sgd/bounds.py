@@ -1,0 +1,267 @@
+"""Every bound on biased SGD as a row of one table: what it is about, when it applies, what it predicts for a run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from bvpo_analysis.records import Floats
+from bvpo_analysis.sgd.problems import Problem
+from bvpo_analysis.theory.convex import convex_bound
+from bvpo_analysis.theory.literature_bounds import biased_abc_bound, biased_abc_constants
+from bvpo_analysis.theory.nonconvex import (
+    classical_bound,
+    improved_bound,
+    sharp_bound,
+    telescoped_bound,
+    varying_steps_bound,
+)
+from bvpo_analysis.theory.strongly_convex import distance_bound, pl_bound, pl_decreasing_bound
+
+CONSTANT, COSINE, DECREASING = "constant", "cosine", "decreasing"
+"""Kinds of step sizes: one size; cosine decay; 2 / (m (j + 2L/m)), for PL losses."""
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the bounds need of a run of T steps, whether it was simulated or followed exactly.
+
+    Attributes:
+        problem: the loss.
+        scheme: kind of step sizes, one of "constant", "cosine", "decreasing".
+        step_sizes: [T].
+        initial_gap, initial_distance: f(x_0) - f* and |x_0 - x*|.
+        zeta, noise_var: the bounds' constants: |b_c| <= zeta and Tr Cov(g_c) <= noise_var along the run.
+        zeta_sq_path, noise_path: E|b_c(x_j)|^2 and E Tr Cov(g_c | x_j), [T]; None if they are constant.
+        average_gradient_sq: eta-weighted average over j < T, one number per repetition, [R]; [1] if exact.
+        excess_loss: f(x_T) - f*, [R].
+        distance: |x_T - x*|, [R].
+        mean_iterate_excess: f(xbar) - f*, [R]; None if not measured.
+        radius: largest |x_j - x*|, j < T, of any repetition; None if there is no such number.
+    """
+
+    problem: Problem
+    scheme: str
+    step_sizes: Floats
+    initial_gap: float
+    initial_distance: float
+    zeta: float
+    noise_var: float
+    zeta_sq_path: Floats | None
+    noise_path: Floats | None
+    average_gradient_sq: Floats
+    excess_loss: Floats
+    distance: Floats
+    mean_iterate_excess: Floats | None
+    radius: float | None
+
+    @property
+    def steps(self) -> int:
+        return len(self.step_sizes)
+
+    @property
+    def step_size(self) -> float:
+        """The first one; the only one under a constant scheme."""
+        return float(self.step_sizes[0])
+
+    @property
+    def kappa(self) -> float:
+        return self.step_size * self.problem.smoothness
+
+    @property
+    def decrease(self) -> Floats:
+        """f(x_0) - f(x_T), [R]."""
+        return self.initial_gap - self.excess_loss
+
+    @property
+    def law(self) -> dict[str, float]:
+        """Arguments that most bounds share."""
+        return {
+            "steps": self.steps,
+            "step_size": self.step_size,
+            "smoothness": self.problem.smoothness,
+            "bias_bound": self.zeta,
+            "noise_var": self.noise_var,
+        }
+
+
+@dataclass(frozen=True)
+class Bound:
+    """An upper bound on the expectation of a measured quantity.
+
+    Attributes:
+        name: short and unique.
+        quantity: what is bounded.
+        measured: the quantity, one number per repetition.
+        predicted: the bound; its second argument is the mean decrease of the loss, which only some bounds use.
+        obstacle: why the bound does not apply to a run; empty where it does.
+    """
+
+    name: str
+    quantity: str
+    measured: Callable[[RunFacts], Floats]
+    predicted: Callable[[RunFacts, float], float]
+    obstacle: Callable[[RunFacts], str]
+
+
+def _constant_steps(facts: RunFacts) -> str:
+    return "" if facts.scheme == CONSTANT else "the step size varies"
+
+
+def _abc(facts: RunFacts) -> str:
+    return _constant_steps(facts) or ("" if facts.kappa <= 0.25 * (1 + 1e-9) else "needs kappa <= 1/4")
+
+
+def _pl(facts: RunFacts) -> str:
+    return _constant_steps(facts) or _has_pl(facts)
+
+
+def _has_pl(facts: RunFacts) -> str:
+    return "" if facts.problem.pl_constant > 0 else "the loss has no known PL constant"
+
+
+def _pl_decreasing(facts: RunFacts) -> str:
+    return _has_pl(facts) or ("" if facts.scheme == DECREASING else "needs the step sizes 2 / (m (j + g))")
+
+
+def _distance(facts: RunFacts) -> str:
+    if _constant_steps(facts):
+        return _constant_steps(facts)
+    if facts.problem.strong_convexity == 0:
+        return "the loss is not strongly convex"
+    return "" if facts.noise_var == 0 else "needs gradients without noise"
+
+
+def _convex(facts: RunFacts) -> str:
+    if _constant_steps(facts):
+        return _constant_steps(facts)
+    if not facts.problem.is_convex:
+        return "the loss is not convex"
+    if facts.kappa > 0.5 * (1 + 1e-9):
+        return "needs kappa <= 1/2"
+    return "" if facts.radius is not None else "no radius holds all iterates, whose law is unbounded"
+
+
+def _path(facts: RunFacts) -> str:
+    if facts.scheme == CONSTANT and facts.zeta_sq_path is None:
+        return "same as classical: bias and noise do not vary"
+    return "" if facts.scheme != DECREASING else "the bound for these steps is on the last loss"
+
+
+def _path_bound(facts: RunFacts, _: float) -> float:
+    bias = facts.zeta**2 if facts.zeta_sq_path is None else facts.zeta_sq_path
+    noise = facts.noise_var if facts.noise_path is None else facts.noise_path
+    return float(
+        varying_steps_bound(
+            initial_gap=facts.initial_gap,
+            step_sizes=facts.step_sizes,
+            smoothness=facts.problem.smoothness,
+            bias_bounds=np.sqrt(bias),
+            noise_vars=noise,
+        )
+    )
+
+
+def _iterate(facts: RunFacts) -> Floats:
+    if facts.mean_iterate_excess is None:
+        raise ValueError("the average iterate was not measured; name its horizon in the run")
+    return facts.mean_iterate_excess
+
+
+_AVERAGE = "average |grad f|^2"
+
+BOUNDS: tuple[Bound, ...] = (
+    Bound(
+        "classical",
+        _AVERAGE,
+        lambda f: f.average_gradient_sq,
+        lambda f, _: float(classical_bound(initial_gap=f.initial_gap, **f.law)),
+        _constant_steps,
+    ),
+    Bound(
+        "improved",
+        _AVERAGE,
+        lambda f: f.average_gradient_sq,
+        lambda f, _: float(improved_bound(initial_gap=f.initial_gap, **f.law)),
+        _constant_steps,
+    ),
+    Bound(
+        "telescoped",
+        _AVERAGE,
+        lambda f: f.average_gradient_sq,
+        lambda f, decrease: float(telescoped_bound(decrease=decrease, **f.law)),
+        _constant_steps,
+    ),
+    Bound(
+        "sharp",
+        _AVERAGE,
+        lambda f: f.average_gradient_sq,
+        lambda f, decrease: float(sharp_bound(decrease=decrease, **f.law)),
+        _constant_steps,
+    ),
+    Bound("varying", _AVERAGE, lambda f: f.average_gradient_sq, _path_bound, _path),
+    Bound(
+        "biased ABC",
+        _AVERAGE,
+        lambda f: f.average_gradient_sq,
+        lambda f, _: float(
+            biased_abc_bound(
+                initial_gap=f.initial_gap,
+                steps=f.steps,
+                step_size=f.step_size,
+                smoothness=f.problem.smoothness,
+                constants=biased_abc_constants(bias_bound=f.zeta, noise_var=f.noise_var),
+            )
+        ),
+        _abc,
+    ),
+    Bound(
+        "PL",
+        "f(x_T) - f*",
+        lambda f: f.excess_loss,
+        lambda f, _: float(pl_bound(initial_gap=f.initial_gap, pl_constant=f.problem.pl_constant, **f.law)),
+        _pl,
+    ),
+    Bound(
+        "PL, decreasing",
+        "f(x_T) - f*",
+        lambda f: f.excess_loss,
+        lambda f, _: float(
+            pl_decreasing_bound(
+                initial_gap=f.initial_gap,
+                steps=f.steps,
+                smoothness=f.problem.smoothness,
+                pl_constant=f.problem.pl_constant,
+                offset=2 * f.problem.smoothness / f.problem.pl_constant,
+                bias_bound=f.zeta,
+                noise_var=f.noise_var,
+            )
+        ),
+        _pl_decreasing,
+    ),
+    Bound(
+        "distance",
+        "|x_T - x*|",
+        lambda f: f.distance,
+        lambda f, _: float(
+            distance_bound(
+                initial_distance=f.initial_distance,
+                steps=f.steps,
+                step_size=f.step_size,
+                smoothness=f.problem.smoothness,
+                strong_convexity=f.problem.strong_convexity,
+                bias_bound=f.zeta,
+            )
+        ),
+        _distance,
+    ),
+    Bound(
+        "convex",
+        "f(mean iterate) - f*",
+        _iterate,
+        lambda f, _: float(
+            convex_bound(initial_distance=f.initial_distance, radius=max(f.radius or 0.0, f.initial_distance), **f.law)
+        ),
+        _convex,
+    ),
+)
