@@ -260,16 +260,19 @@ def test_g40_leading_bias_off_the_reference(on_policy, loss, at_reference, promp
     """Catches a wrong sign, side or factor of either term, and independence assumed: a wrong lead shrinks by 10."""
     chosen, rejected = prompt.laws(prompt.ref)
     lead_of = on_policy_trace_bias if on_policy else offline_trace_bias
+    shape = at_reference(beta)
+    # Steps in units in which margins move by t: terms of higher order are then smaller by t, whatever the scores.
+    unit = (
+        prompt.direction / max(1.0, beta) / max(np.linalg.norm(law.centred, axis=1).max() for law in (chosen, rejected))
+    )
     third = sum(float(law.p @ np.linalg.norm(law.centred, axis=1) ** 3) for law in (chosen, rejected))
     # Where the coefficient of |d|^2 happens to be tiny, that of |d|^3 shows: such instances decide nothing.
-    negligible = max(1e-6, 1e-3 * (at_reference(beta).slope + at_reference(beta).curvature) * third)
+    negligible = max(1e-6, 2e-2 * (shape.slope + shape.curvature) * third * float(unit @ unit))
     remainder = {}
     for t in (1e-2, 1e-3, 1e-4):
-        d = t * prompt.direction
+        d = t * unit
         joint = prompt.joint(prompt.ref + d if on_policy else prompt.ref, dependence)
-        lead = lead_of(
-            chosen, rejected, d, at_reference(beta), None if dependence == 0 else prompt.joint(prompt.ref, dependence)
-        )
+        lead = lead_of(chosen, rejected, d, shape, None if dependence == 0 else prompt.joint(prompt.ref, dependence))
         remainder[t] = norm(prompt.gradients(loss(beta), prompt.ref + d, joint).bias - lead)
         assume(remainder[t] >= negligible * t * t)
     assert 80 <= remainder[1e-2] / remainder[1e-3] <= 125
