@@ -247,7 +247,8 @@ def step_size_regret_factor(kappa: ArrayLike) -> Floats:
     line through both optima let y and z minimise F_1 and F_kappa. Then y is orthogonal to its direction d, and
     F_kappa(y) / F_kappa(z) = 1 / (1 - cos_M^2(d, y)) with |cos_M| <= |1 - kappa|/(1 + kappa) by Wielandt's inequality
     (Horn & Johnson, Matrix Analysis, section 7.4). Optima over a convex set lie between y and z, in this order, where
-    F_kappa decreases: their ratio is no larger. Attained at b_t = 0, S_e = S_te = 0, |b_e|^2 = S_t.
+    F_kappa decreases: their ratio is no larger. Attained at S_e = S_te = 0, S_t = |b_e - b_t|^2 with b_t and b_e on a
+    line through 0 (such as b_t = 0): the gap is then a multiple of (S_t - |b_e - b_t|^2)^2.
 
     Raises:
         ValueError: kappa is not positive.
