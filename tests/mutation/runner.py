@@ -84,7 +84,7 @@ def read_results(path: Path) -> dict[str, Result]:
 def baseline(subjects: Iterable[Subject], *, root: Path = ROOT, limit: float) -> Iterator[tuple[Subject, Verdict]]:
     """Each module unmutated, with all examples; anything but "survived" makes its results meaningless."""
     for each in subjects:
-        yield each, Child(each.module, None, each.tests, root=root, profile="ci", limit=limit).verdict()
+        yield each, Child(each.module, None, each.tests, root=root, profile="unshrunk", limit=limit).verdict()
 
 
 def run(
@@ -120,7 +120,7 @@ def run(
                 key, mutant, child, spent = item
                 verdict = child.verdict()
                 if verdict.status == "survived" and spent == 0.0:
-                    again = _child(subjects, mutant, root, "ci", max(limit, SECOND_LOOK))
+                    again = _child(subjects, mutant, root, "unshrunk", max(limit, SECOND_LOOK))
                     running.append((key, mutant, again, verdict.seconds))
                     continue
                 result = Result(key, mutant, Verdict(verdict.status, verdict.by, round(verdict.seconds + spent, 2)))

@@ -35,15 +35,17 @@ import scipy.special
 import scipy.stats  # noqa: F401
 from selection import PACKAGE, ROOT, dotted_name
 
-hypothesis.settings.register_profile(
-    "mutation",
-    derandomize=True,
-    database=None,
-    deadline=None,
-    max_examples=25,
-    phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
-    suppress_health_check=tuple(hypothesis.HealthCheck),
-)
+# Few examples for a first look; as many as in the test run, but without a search for the smallest failure.
+for _name, _examples in (("mutation", 25), ("unshrunk", 100)):
+    hypothesis.settings.register_profile(
+        _name,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        max_examples=_examples,
+        phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
+        suppress_health_check=tuple(hypothesis.HealthCheck),
+    )
 
 MEMORY = 8 << 30
 """Address space of a child in bytes: an edited array size must not take the machine down."""
@@ -188,7 +190,7 @@ def _run(
     os.dup2(quiet, 2)
     sys.dont_write_bytecode = True
     os.environ["HYPOTHESIS_PROFILE"] = profile
-    hypothesis.settings.load_profile("mutation")
+    hypothesis.settings.load_profile(profile)
     sys.path.insert(0, str(root))
     os.chdir(root)
     name = dotted_name(module)
