@@ -160,6 +160,15 @@ def test_g52_squared_means_are_pair_sums(by_hand, seed, n):
         assert found[0] == pytest.approx((gram.sum() - np.trace(gram)) / (n * (n - 1)), rel=1e-9, abs=1e-9)
 
 
+@given(samples(4, 6))
+def test_g52_replicates_are_the_statistic_without_one_prompt(a):
+    """Catches own and cross products of the prompt left out that are taken off once instead of twice."""
+    found, bound = ustatistic(a), 1e-9 * max(1.0, float(sq(a).max()))
+    for left in range(len(a)):
+        rest = np.delete(a, left, axis=0)
+        assert abs(found[left + 1] - pair_sum(rest, rest)) <= bound
+
+
 @given(samples(), SEEDS)
 def test_g53_order_and_rotation_change_nothing(a, seed):
     """Catches a statistic that reads coordinates or the order of prompts."""

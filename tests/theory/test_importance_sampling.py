@@ -119,6 +119,13 @@ def test_jackknife_keeps_the_shape_and_the_sign():
     np.testing.assert_allclose(found, theta, rtol=1e-14)
 
 
+def test_signed_weights_by_hand():
+    """Catches K for K - 1: w = (1, 1, 3)/5, and without a draw (0, 1, 3)/4, (1, 0, 3)/4, (1, 1, 0)/2."""
+    left = np.array([[0, 1 / 4, 3 / 4], [1 / 4, 0, 3 / 4], [1 / 2, 1 / 2, 0]])
+    expected = 3 * np.array([1, 1, 3]) / 5 - 2 * left.mean(axis=0)
+    np.testing.assert_allclose(jackknife_weights(np.log([1.0, 1.0, 3.0])), expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("function", "arguments", "message"),
     [
