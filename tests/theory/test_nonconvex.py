@@ -55,6 +55,18 @@ def test_the_one_step_inequality_is_attained(kappa):
 
 
 @pytest.mark.parametrize("kappa", [1.0, 0.7, 0.1])
+@pytest.mark.parametrize("bias", [0.7, -0.2, 0.0])
+def test_with_the_mean_step_the_one_step_inequality_is_exact_on_a_quadratic(kappa, bias):
+    """Catches the sign and the factor 1 - kappa of the term that the paper's form leaves out: (L/2) x^2, any bias."""
+    smoothness, gradient, noise = 2.0, 1.3, 0.9
+    eta, x = kappa / smoothness, gradient / smoothness
+    after = [smoothness / 2 * (x - eta * (gradient + bias + xi)) ** 2 for xi in (-noise, noise)]
+    law = {"step_size": eta, "smoothness": smoothness, "bias_bound": abs(bias), "noise_var": noise**2}
+    bound = nonconvex.one_step_bound(gradient_sq=gradient**2, mean_step_sq=(gradient + bias) ** 2, **law)
+    assert float(bound) == pytest.approx(np.mean(after) - smoothness / 2 * x**2)
+
+
+@pytest.mark.parametrize("kappa", [1.0, 0.7, 0.1])
 @pytest.mark.parametrize("gradient", [0.8, 2.0, 30.0])
 def test_the_sharp_bound_is_attained_in_one_step(kappa, gradient):
     """Catches any loosening or sign error: (L/2) x^2 with b = -zeta sign(x) and two-atom noise."""
