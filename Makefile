@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help report report-quick test test-slow check format exact lrm pairs figures notebooks clean
+.PHONY: help report report-quick test test-slow mutation check format exact lrm pairs figures notebooks clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test: $(VENV)/.test  ## unit, property and doc tests
 
 test-slow: $(VENV)/.test  ## the tests marked slow
 	$(RUN) -m pytest -m 'slow and not gpu and not chromium' -n 2
+
+mutation: $(VENV)/.test  ## do the tests notice wrong formulas? 300 small edits of theory/ and moments/
+	$(RUN) tests/mutation/run.py -j 2
 
 check: $(VENV)/.test  ## linter, formatter and type checker
 	$(BIN)/ruff check .
