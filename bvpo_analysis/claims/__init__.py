@@ -6,13 +6,38 @@ deterministic. Tests, the report and ``python -m bvpo_analysis.claims`` read thi
 
 from collections.abc import Callable
 
-from bvpo_analysis.claims import language_model, mixing
+from bvpo_analysis.claims import (
+    bounds,
+    combination,
+    compute,
+    empty_traces,
+    estimation,
+    importance_sampling,
+    language_model,
+    mixing,
+    shrinkage,
+    step_size,
+    targets,
+    traces,
+    traces_off_reference,
+)
 from bvpo_analysis.errors import InputError
 from bvpo_analysis.records import Claim
 
 CLAIMS: dict[str, tuple[Callable[[], Claim], ...]] = {
-    "mixing": mixing.CLAIMS,
-    "language model": language_model.CLAIMS,
+    "what mixing does to the error": mixing.CLAIMS,
+    "which target, which batch": targets.CLAIMS,
+    "step sizes": step_size.CLAIMS,
+    "convergence": bounds.CLAIMS,
+    "trace-based gradients": traces.CLAIMS,
+    "empty traces": empty_traces.CLAIMS,
+    "away from the reference": traces_off_reference.CLAIMS,
+    "pools and weights of traces": importance_sampling.CLAIMS,
+    "estimating the target and the weight": estimation.CLAIMS,
+    "more than two estimators": combination.CLAIMS,
+    "shrinkage": shrinkage.CLAIMS,
+    "at equal cost": compute.CLAIMS,
+    "on the reasoning model in the box": language_model.CLAIMS,
 }
 """Every claim, by family, in reading order."""
 

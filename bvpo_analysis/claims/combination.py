@@ -57,7 +57,7 @@ def _simplex_by_enumeration(v: Floats) -> float:
     return best
 
 
-def simplex_optimum() -> Claim:
+def combination_simplex() -> Claim:
     """The quadratic program against the enumeration of all supports."""
     measured, predicted, tolerance = worst(
         (_simplex_by_enumeration(v), simplex_combination(v.T @ v).value, float(np.square(v).sum()))
@@ -75,7 +75,7 @@ def simplex_optimum() -> Claim:
     )
 
 
-def affine_optimum() -> Claim:
+def combination_affine() -> Claim:
     """Weights of either sign against least squares on vectors, also where the moment matrix is singular."""
     measured, predicted, tolerance = worst(
         (_error(v, _affine_by_differences(v)), affine_combination(v.T @ v).value, float(np.square(v).sum()))
@@ -93,7 +93,7 @@ def affine_optimum() -> Claim:
     )
 
 
-def affine_optimum_by_pseudo_inverse() -> Claim:
+def combination_pseudo_inverse() -> Claim:
     """1/(1'M^+1) fails for an exact estimator beside a noisy one."""
     v = np.diag([0.0, 1.0])
     return Claim(
@@ -109,7 +109,7 @@ def affine_optimum_by_pseudo_inverse() -> Claim:
     )
 
 
-def adding_never_hurts() -> Claim:
+def combination_adding() -> Claim:
     """The error of the best mix of J + 1 against the optimal value of J."""
     measured, predicted, scale = max(
         (
@@ -132,7 +132,7 @@ def adding_never_hurts() -> Claim:
     )
 
 
-def scaling_optimum() -> Claim:
+def combination_scaling() -> Claim:
     """Weights without a constraint against least squares of mu on the gradients."""
 
     def sides(law: FiniteLaw) -> tuple[float, float, float]:
@@ -185,10 +185,10 @@ def block_gain() -> Claim:
 
 
 CLAIMS = (
-    simplex_optimum,
-    affine_optimum,
-    affine_optimum_by_pseudo_inverse,
-    adding_never_hurts,
-    scaling_optimum,
+    combination_simplex,
+    combination_affine,
+    combination_pseudo_inverse,
+    combination_adding,
+    combination_scaling,
     block_gain,
 )

@@ -59,7 +59,7 @@ def _prompts(count: int, seed: int) -> Iterator[_Prompt]:
         yield _Prompt(k, one.var_t, float(np.square(e - mu).sum()), law)
 
 
-def precisions_add() -> Claim:
+def compute_precision() -> Claim:
     """1/MSE of the best mix of K traces and an empty one."""
     instances = (
         (1 / _best_error(x.law), x.traces / x.variance + 1 / x.bias_e_sq, x.traces / x.variance + 1 / x.bias_e_sq)
@@ -78,7 +78,7 @@ def precisions_add() -> Claim:
     )
 
 
-def worth_in_traces() -> Claim:
+def compute_worth() -> Claim:
     """The number of traces with the error of the best mix, less K."""
     measured, predicted, tolerance = worst(
         (
@@ -100,7 +100,7 @@ def worth_in_traces() -> Claim:
     )
 
 
-def mixing_beats_traces_as_stated() -> Claim:
+def compute_free_lunch() -> Claim:
     """A biased empty trace that costs as much as a trace."""
     law = FiniteLaw.independent([-1.0, 1.0], [2.0])
     return Claim(
@@ -116,7 +116,7 @@ def mixing_beats_traces_as_stated() -> Claim:
     )
 
 
-def mixing_beats_traces() -> Claim:
+def compute_break_even() -> Claim:
     """The same under its condition, over prices up to the break-even; the closest case is the break-even itself."""
     measured, predicted, scale = max(
         (
@@ -138,7 +138,7 @@ def mixing_beats_traces() -> Claim:
     )
 
 
-def equal_mix_as_stated() -> Claim:
+def compute_equal_mix() -> Claim:
     """alpha = 1/2 against the traces it already has."""
     law = FiniteLaw.independent([-1.0, 1.0], [2.0])
     return Claim(
@@ -154,7 +154,7 @@ def equal_mix_as_stated() -> Claim:
     )
 
 
-def equal_mix() -> Claim:
+def compute_equal_mix_error() -> Claim:
     """(V/K + |b_e|^2)/4 from vectors."""
     measured, predicted, tolerance = worst(
         (
@@ -176,7 +176,7 @@ def equal_mix() -> Claim:
     )
 
 
-def fixed_weight_floor() -> Claim:
+def compute_floor() -> Claim:
     """With any number of traces a fixed weight keeps the bias of the empty trace."""
     alpha = 0.5
     measured, predicted, scale = min(
@@ -239,7 +239,7 @@ def _populations(count: int, seed: int) -> Iterator[_Population]:
         yield _population(t, e, int(rng.integers(1, 3)), int(rng.integers(1, 3)))
 
 
-def population_value() -> Claim:
+def compute_population() -> Claim:
     """The best mix of a batch, from all batches and all traces."""
     measured, predicted, tolerance = worst(
         (
@@ -268,7 +268,7 @@ def _shared_prompts() -> _Population:
     return _population(t, (means + 0.5)[:, None], batch_size=2, traces=1)
 
 
-def population_by_precisions() -> Claim:
+def compute_population_precisions() -> Claim:
     """The formula given the data, used for batches."""
     x = _shared_prompts()
     error_t = (x.moments["prompt_variance"] + x.moments["trace_variance"]) / x.batch_size
@@ -286,7 +286,7 @@ def population_by_precisions() -> Claim:
     )
 
 
-def mixing_beats_prompts() -> Claim:
+def compute_prompts() -> Claim:
     """Where precision over prompts is what is lacking, the empty traces' cost is better spent on prompts."""
     x = _shared_prompts()
     error_t = x.batch.errors["error_t"]
@@ -305,7 +305,7 @@ def mixing_beats_prompts() -> Claim:
     )
 
 
-def best_number_of_traces() -> Claim:
+def compute_traces() -> Claim:
     """The least variance of g_t over K at a fixed budget, each K enumerated, where the closed form is an integer."""
     v_t, c_x, c_t, budget = 1.0, 9.0, 1.0, 12.0
     p = np.array([0.5, 0.5])
@@ -329,15 +329,15 @@ def best_number_of_traces() -> Claim:
 
 
 CLAIMS = (
-    precisions_add,
-    worth_in_traces,
-    mixing_beats_traces_as_stated,
-    mixing_beats_traces,
-    equal_mix_as_stated,
-    equal_mix,
-    fixed_weight_floor,
-    population_value,
-    population_by_precisions,
-    mixing_beats_prompts,
-    best_number_of_traces,
+    compute_precision,
+    compute_worth,
+    compute_free_lunch,
+    compute_break_even,
+    compute_equal_mix,
+    compute_equal_mix_error,
+    compute_floor,
+    compute_population,
+    compute_population_precisions,
+    compute_prompts,
+    compute_traces,
 )

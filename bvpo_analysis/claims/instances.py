@@ -13,6 +13,8 @@ from bvpo_analysis.records import Floats
 
 ROUNDING = 1e-9
 """Relative allowance of a deterministic identity in float64."""
+INFORMATIVE = 1e-3
+"""Least size, relative to its scale, of a number worth showing."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,9 @@ def highest(instances: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]]) -> tupl
 def worst(instances: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]]) -> tuple[float, float, float]:
     """The instance (measured, predicted, scale) that deviates most relative to its scale.
 
+    Where every instance agrees to rounding, those whose sides are tiny beside their scale are passed over: they are
+    the ones that deviate most and show least.
+
     Args:
         instances: the two sides, and the size of the terms they were summed from, which rounding is relative to.
 
@@ -139,5 +144,8 @@ def _extreme(
     instances: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]], size: Callable[[Floats], Floats]
 ) -> tuple[float, float, float]:
     rows = np.array(list(instances), dtype=np.float64)
+    if (np.abs(rows[:, 0] - rows[:, 1]) <= ROUNDING * rows[:, 2]).all():
+        telling = np.abs(rows[:, 1]) >= INFORMATIVE * rows[:, 2]
+        rows = rows[telling] if telling.any() else rows
     measured, predicted, scale = rows[np.argmax(size(rows[:, 0] - rows[:, 1]) / rows[:, 2])]
     return float(measured), float(predicted), float(ROUNDING * scale)

@@ -41,7 +41,7 @@ def _risk(weight: Callable[[Floats], Floats], spectrum: Floats, bias_sq: float, 
     return float(spectrum.sum() + difference.mean()), float(difference.std(ddof=1) / np.sqrt(DRAWS))
 
 
-def dominance() -> Claim:
+def shrinkage_dominates() -> Claim:
     """The positive-part weight against Tr S, at the bias where it helps least."""
     c = shrinkage_spectrum(np.ones(P)).constant
     risk, se = _risk(lambda z: shrinkage_weight(c, z), np.ones(P), max(BIASES), seed=0)
@@ -58,7 +58,7 @@ def dominance() -> Claim:
     )
 
 
-def bound_of_the_risk() -> Claim:
+def shrinkage_bound() -> Claim:
     """The positive part against the bound without it, the closest of four biases."""
     c = shrinkage_spectrum(np.ones(P)).constant
     rows = []
@@ -80,7 +80,7 @@ def bound_of_the_risk() -> Claim:
     )
 
 
-def exact_isotropic_risk() -> Claim:
+def shrinkage_exact() -> Claim:
     """Without the positive part and for S = I the bound is the risk."""
     rows = []
     for seed, bias_sq in enumerate(BIASES):
@@ -103,7 +103,7 @@ SPECTRUM = np.array([1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
 """Eigenvalues of effective rank 3.9."""
 
 
-def exact_anisotropic_risk() -> Claim:
+def shrinkage_anisotropic() -> Claim:
     """The integral for any covariance, with b_e along the largest eigenvector."""
     c = shrinkage_spectrum(SPECTRUM).constant
     measured, se = _risk(lambda z: 1 - c / z, SPECTRUM, 4.0, seed=5)
@@ -119,7 +119,7 @@ def exact_anisotropic_risk() -> Claim:
     )
 
 
-def estimated_variance() -> Claim:
+def shrinkage_estimated_variance() -> Claim:
     """A variance from n independent degrees of freedom costs the factor n/(n + 2) of the saving."""
     n, bias_sq = 8, 9.0
     estimates = np.random.default_rng(6).chisquare(n, DRAWS) / n
@@ -137,7 +137,7 @@ def estimated_variance() -> Claim:
     )
 
 
-def dominance_below_rank_two() -> Claim:
+def shrinkage_low_rank() -> Claim:
     """One large eigenvalue, and the bias along it."""
     spectrum = np.array([1.0, 0.1, 0.1, 0.1])
     measured, se = _risk(lambda z: shrinkage_weight(0.5, z), spectrum, 100.0, seed=8)
@@ -155,7 +155,7 @@ def dominance_below_rank_two() -> Claim:
     )
 
 
-def equal_mix_is_bounded() -> Claim:
+def shrinkage_equal_mix() -> Claim:
     """alpha = 1/2 against g_t at a large bias."""
     measured, se = _risk(lambda z: np.full(len(z), 0.5), np.ones(P), max(BIASES), seed=9)
     return Claim(
@@ -171,7 +171,7 @@ def equal_mix_is_bounded() -> Claim:
     )
 
 
-def equal_mix() -> Claim:
+def shrinkage_equal_mix_error() -> Claim:
     """The error of alpha = 1/2 is linear in the squared bias."""
     rows = []
     for seed, bias_sq in enumerate(BIASES):
@@ -191,12 +191,12 @@ def equal_mix() -> Claim:
 
 
 CLAIMS = (
-    dominance,
-    bound_of_the_risk,
-    exact_isotropic_risk,
-    exact_anisotropic_risk,
-    estimated_variance,
-    dominance_below_rank_two,
-    equal_mix_is_bounded,
-    equal_mix,
+    shrinkage_dominates,
+    shrinkage_bound,
+    shrinkage_exact,
+    shrinkage_anisotropic,
+    shrinkage_estimated_variance,
+    shrinkage_low_rank,
+    shrinkage_equal_mix,
+    shrinkage_equal_mix_error,
 )
