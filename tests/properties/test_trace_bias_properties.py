@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -147,6 +146,8 @@ def norm(x: Floats) -> float:
 @given(prompts(), BETAS)
 def test_g35_the_target_is_the_derivative_of_the_marginal_loss(prompt, beta):
     """Catches sigmoid(m) for sigmoid(-m), the ascent sign, and posterior weights under the wrong parameters."""
+    import torch  # here, because no other test of a closed form needs it
+
     features = torch.tensor(prompt.model.features)
     theta = torch.tensor(prompt.theta, requires_grad=True)
 
