@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bvpo_analysis.theory.conditional_weight import conditional_weight, conditional_weight_from_squares
+from bvpo_analysis.theory.weight_given_data import conditional_weight, conditional_weight_from_squares
 
 
 def test_worked_values():
