@@ -13,10 +13,13 @@ Example:
 """
 
 from bvpo_analysis.figures.alpha_grid import plot_alpha_grid
+from bvpo_analysis.figures.best_weight import plot_best_weight
 from bvpo_analysis.figures.estimators import plot_estimators
 from bvpo_analysis.figures.groups import plot_groups
 from bvpo_analysis.figures.mse_alpha import plot_mse_alpha, stack_is_clipped
+from bvpo_analysis.figures.sgd_runs import plot_run_bounds, plot_schedule_losses
 from bvpo_analysis.figures.style import SCREEN_WIDTH, TEXT_WIDTH, new_figure, paper_style, save_figure, to_svg
+from bvpo_analysis.figures.tightness import plot_tightness
 
 __all__ = [
     "SCREEN_WIDTH",
@@ -24,9 +27,13 @@ __all__ = [
     "new_figure",
     "paper_style",
     "plot_alpha_grid",
+    "plot_best_weight",
     "plot_estimators",
     "plot_groups",
     "plot_mse_alpha",
+    "plot_run_bounds",
+    "plot_schedule_losses",
+    "plot_tightness",
     "save_figure",
     "stack_is_clipped",
     "to_svg",

@@ -216,8 +216,7 @@ def schedules(cases: Sequence[Case], *, kappas: Sequence[float], steps: int = 10
         smoothness = case.oracle.problem.smoothness
         for kappa in kappas:
             etas = cosine_step_sizes(kappa / smoothness, steps)[:-1]
-            ends = [_run(case, Fixed(weight), etas * smoothness, steps) for weight in (0.0, 0.5, 1.0)]
-            best = WeightCurve.through(*(float(run.excess_loss[-1]) for run in ends)).best
+            best = best_final_weight(case, etas)
             rules: list[tuple[str, PlannedRule]] = [
                 ("schedule", Scheduled()),
                 ("mse", FromStart("mse")),
@@ -242,6 +241,13 @@ def schedules(cases: Sequence[Case], *, kappas: Sequence[float], steps: int = 10
                     }
                 )
     return pd.DataFrame(rows)
+
+
+def best_final_weight(case: Case, step_sizes: Floats) -> float:
+    """The constant weight in [0, 1] with the least E f(x_T) under these step sizes [T]."""
+    smoothness = case.oracle.problem.smoothness
+    ends = [_run(case, Fixed(weight), step_sizes * smoothness, len(step_sizes)) for weight in (0.0, 0.5, 1.0)]
+    return WeightCurve.through(*(float(run.excess_loss[-1]) for run in ends)).best
 
 
 def steps_to_target(
