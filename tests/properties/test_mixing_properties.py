@@ -100,8 +100,10 @@ def test_g05_mixing_helps_exactly_when_the_cross_moment_is_small(law):
     assert bool(best.strict) == (law.cross < better)
     assert abs(gain - float(best.gain)) <= REL * law.scale
     if law.cross < better:
-        assert gain > 0
-        assert abs(gain - (better - law.cross) ** 2 / law.distance) <= REL * law.scale
+        expected = (better - law.cross) ** 2 / law.distance
+        assert abs(gain - expected) <= REL * law.scale
+        # Below the rounding of the errors themselves a gain cannot be seen in them.
+        assert gain > 0 or expected <= 1e-12 * law.scale
     else:
         assert best.gain == 0
 
