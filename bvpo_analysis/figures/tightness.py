@@ -37,8 +37,8 @@ def plot_tightness(rows: pd.DataFrame | Sequence[Mapping[str, Any]], ax: Axes) -
             if found:
                 cells[i, j] = np.median(found)
     shown = np.ma.masked_invalid(cells)
-    top = float(shown.max()) if shown.count() else 10.0
-    ax.imshow(shown, aspect="auto", cmap="Blues", norm=LogNorm(1.0, max(2 * top, 10.0)))
+    # One scale for all figures, wide enough for black numbers to stay readable.
+    ax.imshow(shown, aspect="auto", cmap="Blues", norm=LogNorm(1.0, 1000.0))
     for (i, j), value in np.ndenumerate(cells):
         if np.isfinite(value):
             ax.text(j, i, f"{value:.3g}", ha="center", va="center", color=INK, fontsize="x-small")

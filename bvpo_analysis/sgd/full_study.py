@@ -27,7 +27,7 @@ class Settings:
     Attributes:
         kappas, horizons, repetitions: of the runs against bounds.
         weight_kappas: where best weights are found.
-        instances: of the search for violations, per horizon.
+        instances, rounds: of the search for violations, per horizon.
         longest: steps of the runs behind best weights and schedules.
     """
 
@@ -36,12 +36,13 @@ class Settings:
     repetitions: int = 200
     weight_kappas: tuple[float, ...] = tuple(10 ** np.linspace(-2, 0, 13))
     instances: int = 4000
+    rounds: int = 15
     longest: int = 1000
 
     @classmethod
     def quick(cls) -> "Settings":
         """Fewer and shorter runs; the same questions."""
-        return cls(horizons=(10, 100), repetitions=100, weight_kappas=KAPPAS, instances=500, longest=300)
+        return cls(horizons=(10, 100), repetitions=100, weight_kappas=KAPPAS, instances=500, rounds=5, longest=300)
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def run_study(settings: Settings, *, seed: int = 0) -> Study:
         repetitions=settings.repetitions,
         seed=seed,
     )
-    closest = search(count=settings.instances, seed=seed)
+    closest = search(count=settings.instances, rounds=settings.rounds, seed=seed)
     tables = {
         "summary": summary(checks),
         "checks": data_frame(checks),
@@ -143,7 +144,7 @@ def draw_trajectories(table: pd.DataFrame) -> Figure:
     for ax, (problem, rows) in zip(axes, table.groupby("problem", sort=False), strict=True):
         figures.plot_run_bounds(rows, ax)
         ax.set_title(str(problem), fontsize="small")
-    return _with_legend(figure, axes)
+    return _with_legend(figure, axes, columns=4)
 
 
 def draw_tightness(table: pd.DataFrame) -> Figure:
@@ -177,7 +178,7 @@ def draw_schedules(table: pd.DataFrame) -> Figure:
     for ax, (problem, mine) in zip(axes, rows.groupby("problem", sort=False), strict=True):
         figures.plot_schedule_losses(mine, ax)
         ax.set_title(str(problem), fontsize="small")
-    return _with_legend(figure, axes)
+    return _with_legend(figure, axes, columns=4)
 
 
 def _panels(count: int, height: float) -> tuple[Figure, list]:
@@ -186,10 +187,10 @@ def _panels(count: int, height: float) -> tuple[Figure, list]:
         return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 
-def _with_legend(figure: Figure, axes: list) -> Figure:
+def _with_legend(figure: Figure, axes: list, *, columns: int = 3) -> Figure:
     with figures.paper_style():
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+        figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False)
     for ax in axes[1:]:
         ax.set_ylabel("")
     return figure

@@ -6,6 +6,7 @@ sigma^2 are exact numbers. ``reasoning.ReasoningOracle`` has biases that come fr
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -200,7 +201,7 @@ class ConstantOracle(Oracle):
         d = self.problem.dimension
         return self.noise_cov[:d, :d]
 
-    @property
+    @cached_property
     def _factor(self) -> Floats:
         values, vectors = np.linalg.eigh(self.noise_cov)
         return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))

@@ -45,7 +45,7 @@ def with_bounds(
         )
     rows = []
     for t in shown:
-        facts, constants = facts_of(case, rule, run, CONSTANT, t)
+        facts, constants = facts_of(case, run, CONSTANT, t)
         checks = [
             check(facts, bound, problem=case.name, rule=rule.name, constants=constants)
             for bound in BOUNDS
@@ -75,8 +75,8 @@ def under_schedule(cases: Sequence[Case], *, kappa: float, steps: int = 1000) ->
         etas = cosine_step_sizes(kappa / case.oracle.problem.smoothness, steps)[:-1]
         rules: list[tuple[str, PlannedRule]] = [
             ("schedule", Scheduled()),
-            ("alpha* throughout", FromStart("mse")),
-            ("1/2 throughout", Fixed(0.5)),
+            ("α* throughout", FromStart("mse")),
+            ("½ throughout", Fixed(0.5)),
             ("best constant", Fixed(best_final_weight(case, etas))),
         ]
         for name, rule in rules:

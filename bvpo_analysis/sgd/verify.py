@@ -99,10 +99,12 @@ def verify(
     rows: list[BoundCheck] = []
     for case in cases:
         problem = case.oracle.problem
-        for kappa in kappas:
-            for rule in rules:
+        for rule in rules:
+            shrinkage = _shrinkage_constants(case, rule) if isinstance(rule, JamesStein) else None
+            for kappa in kappas:
                 etas = np.full(longest, kappa / problem.smoothness)
-                rows += _checks(case, rule, CONSTANT, etas, horizons, repetitions, seed, bounds)
+                rows += _checks(case, rule, CONSTANT, etas, horizons, repetitions, seed, bounds, shrinkage)
+        for kappa in kappas:
             for rule in (Fixed(0.5), Scheduled()):
                 etas = cosine_step_sizes(kappa / problem.smoothness, longest)[:-1]  # the last one is 0
                 rows += _checks(case, rule, COSINE, etas, [longest], repetitions, seed, bounds)
@@ -227,6 +229,7 @@ def _checks(
     repetitions: int,
     seed: int,
     bounds: Sequence[Bound],
+    shrinkage: tuple[float, float] | None = None,
 ) -> Iterator[BoundCheck]:
     run: ExactRun | SimulatedRun
     if isinstance(rule, PlannedRule) and case.is_exact and isinstance(case.oracle, ConstantOracle):
@@ -243,20 +246,34 @@ def _checks(
             horizons=horizons,
         )
     for steps in sorted(set(horizons)):
-        facts, constants = facts_of(case, rule, run, scheme, steps)
+        facts, constants = facts_of(case, run, scheme, steps, shrinkage=shrinkage)
         for bound in bounds:
             yield check(facts, bound, problem=case.name, rule=rule.name, constants=constants)
 
 
-def facts_of(case: Case, rule: Rule, run: ExactRun | SimulatedRun, scheme: str, steps: int) -> tuple[RunFacts, str]:
-    """What the bounds need of the first ``steps`` steps of a run, and where zeta and sigma^2 come from."""
+def facts_of(
+    case: Case,
+    run: ExactRun | SimulatedRun,
+    scheme: str,
+    steps: int,
+    *,
+    shrinkage: tuple[float, float] | None = None,
+) -> tuple[RunFacts, str]:
+    """What the bounds need of the first ``steps`` steps of a run, and where zeta and sigma^2 come from.
+
+    Args:
+        case: the problem.
+        run: of the case.
+        scheme: kind of its step sizes.
+        steps: T; a horizon of the run, if it was simulated.
+        shrinkage: zeta and sigma^2 for a rule whose weight depends on the batch, if they are known.
+    """
     problem = case.oracle.problem
     constant = isinstance(case.oracle, ConstantOracle)
     zeta_sq_path = noise_path = None
     if run.bias_sq is None or run.noise_var is None:
-        known = isinstance(case.oracle, ConstantOracle) and isinstance(rule, JamesStein)
-        zeta, noise = _shrinkage_constants(case, rule) if known else (np.nan, np.nan)
-        constants = "simulated" if known else "unknown"
+        zeta, noise = shrinkage or (np.nan, np.nan)
+        constants = "simulated" if shrinkage else "unknown"
     else:
         zeta, noise = float(np.sqrt(run.bias_sq[:steps].max())), float(run.noise_var[:steps].max())
         constants = "exact" if constant else "maxima along the path"
@@ -297,10 +314,10 @@ def _unbounded(case: Case) -> bool:
 SHRINKAGE_DRAWS = 100_000
 
 
-def _shrinkage_constants(case: Case, rule: Rule) -> tuple[float, float]:
-    """zeta and sigma^2 of the James-Stein mix, whose error does not depend on the point; upper ends of 5 SE."""
-    if not isinstance(rule, JamesStein):
-        raise ValueError(f"expected James-Stein, got {rule.name!r}")
+def _shrinkage_constants(case: Case, rule: JamesStein) -> tuple[float, float] | None:
+    """zeta and sigma^2 of the James-Stein mix, upper ends of 5 SE, where its error does not depend on the point."""
+    if not isinstance(case.oracle, ConstantOracle):
+        return None
     rng = np.random.default_rng(1)
     points = np.broadcast_to(case.start, (SHRINKAGE_DRAWS, len(case.start)))
     pair = case.oracle.sample(points, rng)
