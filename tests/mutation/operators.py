@@ -176,7 +176,8 @@ def term(place: _Place) -> Iterator[ast.AST]:
         if isinstance(node.op, ast.Sub):
             yield ast.copy_location(ast.UnaryOp(ast.USub(), node.right), node)
         elif isinstance(node.op, ast.Div):
-            yield ast.copy_location(ast.BinOp(ast.Constant(1.0), ast.Div(), node.right), node)
+            if not (isinstance(node.left, ast.Constant) and node.left.value == 1):
+                yield ast.copy_location(ast.BinOp(ast.Constant(1.0), ast.Div(), node.right), node)
         else:
             yield node.right
 

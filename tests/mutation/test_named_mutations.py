@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 PROPERTIES = HERE.parent / "properties"
 
 MIXING, STEP_SIZE = "theory/mixing.py", "theory/step_size.py"
-CONDITIONAL, POPULATION = "theory/conditional_weight.py", "moments/population.py"
+GIVEN_DATA, POPULATION = "theory/weight_given_data.py", "moments/population.py"
 
 MISTAKES = {
     "cross term dropped": (MIXING, (1, 17), [(" + 2 * alpha * (1 - alpha) * b", "")]),
@@ -26,10 +26,10 @@ MISTAKES = {
         (2, 9, 22),
         [("optimal_weight_dual(c - b, distance, a + c)", "optimal_weight_dual(a - b, distance, a + c)")],
     ),
-    "variance of K traces divided by K": (CONDITIONAL, (51,), [("total / (count - 1), total", "total / count, total")]),
+    "variance of K traces divided by K": (GIVEN_DATA, (51,), [("total / (count - 1), total", "total / count, total")]),
     "the same from inner products": (POPULATION, (51,), [('k / (k - 1) * mean["t_var"]', 'mean["t_var"]')]),
-    "distance divided by K - 1": (CONDITIONAL, (51,), [("total / count + gap", "total / (count - 1) + gap")]),
-    "plug-in squared bias": (CONDITIONAL, (51,), [("gap - var_t / count", "gap")]),
+    "distance divided by K - 1": (GIVEN_DATA, (51,), [("total / count + gap", "total / (count - 1) + gap")]),
+    "plug-in squared bias": (GIVEN_DATA, (51,), [("gap - var_t / count", "gap")]),
     "plug-in squared bias of a prompt": (POPULATION, (51,), [('mean["dd"] - tau / k', 'mean["dd"]')]),
     "equal pairs kept in a U-statistic": (
         "moments/ustatistics.py",

@@ -32,6 +32,7 @@ def edits(source: str, operator: str) -> set[str]:
         ("term", "x = a + b", {"x = a", "x = b"}),
         ("term", "x = a - b", {"x = a", "x = -b"}),
         ("term", "x = a / b", {"x = a", "x = 1.0 / b"}),
+        ("term", "x = 1 / b", {"x = 1"}),
         ("exchange", "def f(var_t, var_e):\n    return var_t", {"return var_e"}),
         ("exchange", "def f(bt, be, kt):\n    return bt + kt", {"return be + kt"}),
         ("exchange", "x = f(a, b, c)", {"x = f(b, a, c)", "x = f(a, c, b)"}),

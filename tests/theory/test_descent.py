@@ -135,6 +135,16 @@ def test_an_estimator_that_is_zero():
     assert general.rank == 1
 
 
+def test_a_trace_gradient_that_is_zero():
+    """Catches roles exchanged, and a matrix with a zero row that counts as regular."""
+    law = {"second_t": 0.0, "second_e": 2.0, "second_te": 0.0, "signal_t": 0.0, "signal_e": 1.0}
+    mix = cosine_optimal_weight(**law)
+    assert (float(mix.weight_t), float(mix.weight_e), float(mix.alpha)) == pytest.approx((0.0, 0.5, 0.0))
+    assert bool(mix.singular)
+    with pytest.raises(ValueError, match=r"^signal_t contradicts the second moments"):
+        cosine_optimal_weight(**{**law, "signal_t": 0.5})
+
+
 def test_no_signal_at_all():
     """Catches 0/0 at mu = 0: no weight, no progress, flagged."""
     law = {"second_t": 2.0, "second_e": 1.0, "second_te": 0.5, "signal_t": 0.0, "signal_e": 0.0}

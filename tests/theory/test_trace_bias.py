@@ -84,7 +84,9 @@ def test_the_loss_on_traces_lies_above_the_bound_and_meets_it_where_nothing_vari
 def test_worked_values_of_the_empty_trace():
     """Catches the ascent sign, the weight of g_e for that of g_t, and p0/(1 - p0) for its inverse."""
     np.testing.assert_allclose(empty_trace.empty_trace_bias([3.0, 1.0], [1.0, 1.0], DPO), [-2.0, 0.0])
-    assert float(empty_trace.initial_weight(gap_sq=3.0, trace_variance=1.0)) == 0.75
+    several = empty_trace.empty_trace_bias([[3.0, 1.0], [5.0, 1.0]], [[1.0, 1.0]], DPO)
+    np.testing.assert_allclose(several, [[-2.0, 0.0], [-4.0, 0.0]])
+    assert float(empty_trace.initial_weight(gap_sq=3.0, trace_var=1.0)) == 0.75
     np.testing.assert_array_equal(empty_trace.initial_weight([0.0, 1.0, 0.0], [0.0, 0.0, 1.0]), [0.5, 1.0, 0.0])
     np.testing.assert_allclose(
         empty_trace.initial_weight([5e-324, 1e-300, 1e308], [0.0, 3e-300, 1e308]), [1, 0.25, 0.5]
