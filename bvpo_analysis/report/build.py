@@ -37,7 +37,7 @@ from bvpo_analysis.report.run_folder import (
     write_json,
     write_text,
 )
-from bvpo_analysis.scores import ENGINES
+from bvpo_analysis.scores import ENGINE_NAMES, score_engine
 from bvpo_analysis.scores.log_probs import batches_by_length
 from bvpo_analysis.scores.passes import BLOCK, BUFFER_BYTES
 from bvpo_analysis.scores.plan import plan_pair
@@ -84,9 +84,9 @@ class Inputs:
         self.lrm = load_model(config.model)
         self.reference = load_model(config.ref_model) if config.ref_model else None
         require_identified(self.pairs, self.lrm, config.objective, traces=sampled, reference=self.reference)
-        if config.engine not in ENGINES:
-            raise InputError(f"unknown --engine {config.engine!r}; choose among {', '.join(ENGINES)}")
-        self.scorer = ENGINES[config.engine](self.lrm.model, config.params)
+        if config.engine not in ENGINE_NAMES:
+            raise InputError(f"unknown --engine {config.engine!r}; choose among {', '.join(ENGINE_NAMES)}")
+        self.scorer = score_engine(config.engine, self.lrm.model, config.params)
         for pair in self.pairs:
             if sampled is None:
                 shipped_traces(pair)

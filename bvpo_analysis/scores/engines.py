@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch.func import grad, vmap
 
@@ -112,19 +113,37 @@ class ScoreEngine(ABC):
         trace = torch.empty(len(sequences), dtype=torch.float64)
         answer = torch.empty(len(sequences), dtype=torch.float64)
         for batch in self._batches(sequences):
-            grads, parts = self._scores([sequences[j] for j in batch])
-            start = 0
-            for n in self.names:
-                block = grads[n].reshape(len(batch), -1)
-                out[batch, start : start + block.shape[1]] = block
-                start += block.shape[1]
+            parts = self._write([sequences[j] for j in batch], out, batch)
             trace[batch], answer[batch] = (part.detach().double().cpu() for part in parts)
         require_finite(trace + answer, sequences)
         return trace, answer
 
+    def places(self) -> dict[str, slice]:
+        """Columns of each parameter by name."""
+        stops = np.cumsum([self._selected[n].numel() for n in self.names]).tolist()
+        return {n: slice(a, b) for n, a, b in zip(self.names, [0, *stops], stops, strict=False)}
+
     @abstractmethod
     def _batches(self, sequences: Sequence[TokenSequence]) -> list[list[int]]:
         """Indices of the sequences that are scored together."""
+
+    @abstractmethod
+    def _write(
+        self, sequences: Sequence[TokenSequence], out: torch.Tensor, rows: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write the scores of one batch into these rows of ``out``; (trace, answer) parts of log pi, [n] each."""
+
+
+class _GradientEngine(ScoreEngine):
+    """Base of the engines that hold the scores of a batch, by parameter, before they copy them."""
+
+    def _write(
+        self, sequences: Sequence[TokenSequence], out: torch.Tensor, rows: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        grads, parts = self._scores(sequences)
+        for n, place in self.places().items():
+            out[rows, place] = grads[n].reshape(len(rows), -1)
+        return parts
 
     @abstractmethod
     def _scores(
@@ -133,7 +152,7 @@ class ScoreEngine(ABC):
         """Scores [n, *shape] by parameter name, and (trace, answer) parts of log pi, [n] each."""
 
 
-class VmapEngine(ScoreEngine):
+class VmapEngine(_GradientEngine):
     """``torch.func.vmap(grad(functional_call))`` over a padded batch; works for any Hugging Face architecture."""
 
     name = "vmap"
@@ -155,7 +174,7 @@ class VmapEngine(ScoreEngine):
         return grads, parts
 
 
-class LoopEngine(ScoreEngine):
+class LoopEngine(_GradientEngine):
     """One ``torch.autograd.grad`` per sequence, unpadded: slow, obvious, the oracle of every other engine."""
 
     name = "loop"
@@ -170,7 +189,3 @@ class LoopEngine(ScoreEngine):
         parts = log_prob_parts(self.model, {**self._fixed, **selected}, *pad_batch(sequences, self.device))
         grads = torch.autograd.grad((parts[0] + parts[1]).sum(), list(selected.values()), materialize_grads=True)
         return dict(zip(selected, grads, strict=True)), parts
-
-
-ENGINES: dict[str, type[ScoreEngine]] = {engine.name: engine for engine in (VmapEngine, LoopEngine)}
-"""The engines by name."""

@@ -25,7 +25,8 @@ from bvpo_analysis.errors import InputError
 from bvpo_analysis.lrm.formats import EmptyMode
 from bvpo_analysis.lrm.loading import ReasoningModel
 from bvpo_analysis.records import Floats, PairLogProbs, PairScores, PreferencePair, ScoreSet
-from bvpo_analysis.scores.engines import ENGINES, ScoreEngine
+from bvpo_analysis.scores.choice import score_engine
+from bvpo_analysis.scores.engines import ScoreEngine
 from bvpo_analysis.scores.log_probs import sequence_log_probs
 from bvpo_analysis.scores.plan import PairSequences, TraceEnumerator, pair_log_probs, plan_pair
 from bvpo_analysis.scores.store import BlockStore
@@ -73,7 +74,7 @@ def score_pairs(
         empty_mode: whether the empty block is prefilled (not scored) or generated (scored).
         enumerate_traces: score all traces of each prompt instead of the sampled ones.
         parameters: regular expression of the parameters to differentiate.
-        engine: "vmap" or "loop".
+        engine: "vmap", "hooks", "loop" or "auto".
         settings: what the totals depend on, kept with the result.
         blocks: folder for finished blocks; a later call with the same arguments resumes there.
         label: text of the progress bar.
@@ -87,9 +88,7 @@ def score_pairs(
     """
     if not pairs:
         raise InputError("no preference pairs to score; check --data, --regime and --limit")
-    if engine not in ENGINES:
-        raise InputError(f"unknown engine {engine!r}; choose among {', '.join(ENGINES)}")
-    scorer = ENGINES[engine](lrm.model, parameters)
+    scorer = score_engine(engine, lrm.model, parameters)
     plans = [
         plan_pair(lrm.assembler, pair, traces=traces, empty_mode=empty_mode, enumerate_traces=enumerate_traces)
         for pair in pairs
@@ -98,7 +97,7 @@ def score_pairs(
     key = {
         "model": lrm.fingerprint,
         "reference": (reference or lrm).fingerprint,
-        "engine": engine,
+        "engine": scorer.name,
         "parameters": parameters,
         "totals": list(totals or {}),
         "settings": dict(settings or {}),

@@ -158,7 +158,7 @@ def test_vmap_equals_the_loop_on_other_architectures(other):
     torch.testing.assert_close(plain[0] + plain[1], slow_log, rtol=1e-5, atol=1e-5)
     assert slow.shape[1] == sum(p.numel() for p in loaded.model.parameters())
     start = 0
-    for name in engine._names:
+    for name in engine.names:
         size = dict(loaded.model.named_parameters())[name].numel()
         a, b = fast[:, start : start + size], slow[:, start : start + size]
         assert (a - b).abs().amax() <= 1e-5 * b.abs().amax(), name

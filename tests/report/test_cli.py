@@ -394,7 +394,7 @@ def test_more_traces_than_there_are(fails):
         (["--loss", "kto"], "--loss must be one of dpo, ipo, simpo, got 'kto'"),
         (["--loss", "simpo"], "use --loss dpo or ipo, or --traces exact"),
         (["--empty-mode", "none"], "--empty-mode must be prefilled or generated, got 'none'"),
-        (["--engine", "hooks"], "choose among vmap, loop"),
+        (["--engine", "fast"], "choose among auto, vmap, hooks, loop"),
         (["--params", "lora"], "--params 'lora' matches no parameter"),
         (["--params", "("], "--params '(' is not a regular expression"),
         (["--model", "somewhere"], "--model needs --data"),

@@ -208,7 +208,8 @@ def test_tokens_after_the_end_change_nothing(lrm64, engine, monkeypatch):
             ids[row, len(sequence.ids) :] = 6 + (7 * tail + row) % 20
         return ids, trace, answer
 
-    monkeypatch.setattr("bvpo_analysis.scores.engines.pad_batch", pad_otherwise)
+    for user in ("engines", "hooks"):
+        monkeypatch.setattr(f"bvpo_analysis.scores.{user}.pad_batch", pad_otherwise)
     found = fill(ENGINES[engine](lrm64.model, token_budget=10**6), sequences)
     torch.testing.assert_close(found[0], expected[0], rtol=1e-9, atol=1e-9 * expected[0].abs().max().item())
     for a, b in zip(found[1:], expected[1:], strict=True):

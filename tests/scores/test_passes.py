@@ -458,6 +458,6 @@ def test_damaged_totals_stop_the_resumed_run(lrm, many, tmp_path):
 @pytest.mark.parametrize("options", [{"engine": "fast"}, {"pairs": ()}])
 def test_wrong_usage(lrm, pairs, options):
     data = options.pop("pairs", pairs[:1])
-    says = "unknown engine 'fast'; choose among vmap, loop" if options else "no preference pairs to score; check --data"
+    says = "unknown engine 'fast'; choose among auto, vmap, hooks, loop" if options else "no preference pairs to score; check --data"
     with pytest.raises(InputError, match=says):
         score_pairs(lrm, data, **options)
