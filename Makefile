@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help report report-quick test test-slow mutation check format exact lrm pairs figures notebooks clean
+.PHONY: help report report-quick test test-slow mutation check format claims exact lrm pairs figures notebooks clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ check: $(VENV)/.test  ## linter, formatter and type checker
 format: $(VENV)/.test  ## apply the formatter
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+claims: $(VENV)/.run  ## measure every theorem again and rewrite the committed table of claims
+	$(RUN) -m bvpo_analysis.claims --format json --output bvpo_analysis/claims/measured.json
 
 exact: $(VENV)/.run  ## recompute the committed exact values by enumerating all traces of all shipped pairs
 	$(RUN) -m bvpo_analysis.exact

@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from bvpo_analysis.errors import InputError, exit_with
@@ -29,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("names", nargs="*", metavar="NAME", help="only claims whose name contains one of these words")
     p.add_argument("--explain", action="store_true", help="print statement, source and setting of every claim as well")
     p.add_argument("--format", choices=("text", "json", "csv"), default="text", help="form of the output")
+    p.add_argument("--output", type=Path, metavar="FILE", help="write there instead of to the terminal")
     return p
 
 
@@ -44,23 +46,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from bvpo_analysis.claims import measure
-    from bvpo_analysis.claims.table import data_frame, explanation, text_table, to_row
+    from bvpo_analysis.claims.table import data_frame, explanation, summary, text_table, to_row
 
+    if options.output is not None and not options.output.parent.is_dir():
+        raise InputError(f"--output {options.output}: there is no folder {options.output.parent}; make it first")
     claims = measure(*options.names)
     if options.format == "json":
-        print(json.dumps([to_row(claim) for claim in claims], indent=1))
+        text = json.dumps([to_row(claim) for claim in claims], indent=1) + "\n"
     elif options.format == "csv":
-        print(data_frame(claims).to_csv(index=False), end="")
+        text = data_frame(claims).to_csv(index=False)
     else:
-        print(text_table(claims))
+        text = text_table(claims) + "\n"
         if options.explain:
-            print("\n" + "\n".join(explanation(claim) for claim in claims))
-        failed = [claim.name for claim in claims if not claim.confirmed]
-        as_worded = sum(not claim.only_if for claim in claims)
-        print(
-            f"\n{len(claims)} claims: {as_worded} as worded, {len(claims) - as_worded} that need a condition; "
-            + (f"FAILED: {', '.join(failed)}" if failed else "every measurement agrees")
-        )
+            text += "\n" + "\n".join(explanation(claim) for claim in claims) + "\n"
+        text += f"\n{summary(claims)}\n"
+    if options.output is None:
+        print(text, end="")
+    else:
+        part = options.output.with_name(options.output.name + ".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(options.output)
+        print(summary(claims))
     return 0 if all(claim.confirmed for claim in claims) else 1
 
 

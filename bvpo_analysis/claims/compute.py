@@ -220,8 +220,8 @@ def _population(t: Floats, e: Floats, batch_size: int, traces: int) -> _Populati
     weights, both = _averages(np.concatenate([w for w, _ in rows]), np.concatenate([v for _, v in rows]), batch_size)
     d = t.shape[2]
     moments = {
-        "prompt_variance": float(np.square(means - mu).sum(axis=1).mean()),
-        "trace_variance": float(np.square(t - means[:, None]).sum(axis=2).mean()),
+        "data_var_t": float(np.square(means - mu).sum(axis=1).mean()),
+        "trace_var": float(np.square(t - means[:, None]).sum(axis=2).mean()),
         "bias_e_sq": float(np.square(mean_e - mu).sum()),
         "var_e": float(np.square(e - mean_e).sum(axis=1).mean()),
         "cov_te": float(((means - mu) * (e - mean_e)).sum(axis=1).mean()),
@@ -271,7 +271,7 @@ def _shared_prompts() -> _Population:
 def compute_population_precisions() -> Claim:
     """The formula given the data, used for batches."""
     x = _shared_prompts()
-    error_t = (x.moments["prompt_variance"] + x.moments["trace_variance"]) / x.batch_size
+    error_t = (x.moments["data_var_t"] + x.moments["trace_var"]) / x.batch_size
     return Claim(
         name="compute-population-precisions",
         statement="Precisions add against grad L_m as well, with |b_e|^2 for the error of g_e",
@@ -314,7 +314,7 @@ def compute_traces() -> Claim:
         weights, values = _averages(p, np.array([[-1.0], [1.0]]), k)
         tau_k = float(weights @ np.square(values[:, 0]))
         measured = min(measured, (v_t + tau_k) * (c_x + k * c_t) / budget)
-    costs = {"prompt_variance": v_t, "trace_variance": 1.0, "cost_prompt": c_x, "cost_trace": c_t}
+    costs = {"data_var_t": v_t, "trace_var": 1.0, "cost_prompt": c_x, "cost_trace": c_t}
     best = optimal_traces(**costs)
     return Claim(
         name="compute-traces",

@@ -13,9 +13,9 @@ from bvpo_analysis.claims.trace_tuples import (
     worst_component,
 )
 from bvpo_analysis.records import Claim, Floats
-from bvpo_analysis.theory.weight_given_data import ConditionalWeight, conditional_weight
 from bvpo_analysis.theory.marginal_estimator import antithetic_coefficients, marginal_coefficients, marginal_rate
 from bvpo_analysis.theory.mixing import optimal_weight_from_distance
+from bvpo_analysis.theory.weight_given_data import ConditionalWeight, conditional_weight
 
 PAPER = "BVPO, arXiv 2510.05095"
 

@@ -1,7 +1,9 @@
-"""Claims as rows, and as a table for the terminal or for Markdown."""
+"""Claims as rows, as a table for the terminal, and as the committed table that reports show."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ from bvpo_analysis.records import Claim
 
 RELATIONS = {"identity": "=", "tight": "= (tight)", "upper": "<=", "lower": ">="}
 """What must hold between measured and predicted, by kind."""
+MEASURED = Path(__file__).with_name("measured.json")
+"""The committed table: written by ``make claims``, shown by every report, held to a new measurement by a test."""
 
 
 def to_row(claim: Claim) -> dict[str, Any]:
@@ -22,6 +26,17 @@ def to_row(claim: Claim) -> dict[str, Any]:
     """
     row = asdict(claim) | {"verdict": claim.verdict, "confirmed": claim.confirmed}
     return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()}
+
+
+def load_measured() -> list[dict[str, Any]]:
+    """The committed rows, as :func:`to_row` gives them.
+
+    Example:
+        >>> load_measured()[0]["name"]
+        'theorem-1'
+    """
+    rows: list[dict[str, Any]] = json.loads(MEASURED.read_text(encoding="utf-8"))
+    return rows
 
 
 def measured_text(claim: Claim) -> str:
@@ -44,6 +59,19 @@ def text_table(claims: Sequence[Claim]) -> str:
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows]]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def summary(claims: Sequence[Claim]) -> str:
+    """How many there are, how many need a condition, and which fail.
+
+    Example:
+        >>> summary([Claim("half", "1/2 is 0.5", "arithmetic", "identity", 0.5, 0.5)])
+        '1 claims: 1 hold as worded, 0 only under a condition; every measurement agrees'
+    """
+    failed = [claim.name for claim in claims if not claim.confirmed]
+    conditional = sum(bool(claim.only_if) for claim in claims)
+    counts = f"{len(claims)} claims: {len(claims) - conditional} hold as worded, {conditional} only under a condition"
+    return f"{counts}; " + (f"FAILED: {', '.join(failed)}" if failed else "every measurement agrees")
 
 
 def explanation(claim: Claim) -> str:

@@ -193,7 +193,7 @@ class MarginalLoss:
     def hessian_product(self, theta: Floats, v: Floats) -> Floats:
         """H(theta) v, [P], by a forward-mode derivative of the gradient."""
         point, direction = (torch.from_numpy(np.ascontiguousarray(x)).to(self._dtype) for x in (theta, v))
-        _, product = jvp(grad(self._value), (point,), (direction,))
+        product = jvp(grad(self._value), (point,), (direction,))[1]
         return product.detach().double().numpy()
 
     def _value(self, theta: torch.Tensor) -> torch.Tensor:

@@ -4,10 +4,9 @@ One file per family of statements; every function states its equation, its assum
 broadcasts over arrays in float64. Symbols of the paper (BVPO, arXiv 2510.05095) and of the theory around it, and the
 words used for them as arguments. The target is mu = grad L_m; brackets are inner products, |.| Euclidean norms.
 
-    ====================  ==========================================  =======================================
+    ====================  ==========================================  ===============================================
     symbol                meaning                                     argument
-    ====================  ==========================================  =======================================
-    g_t, g_e, g_c         trace-based, empty-trace, mixed gradient    (vectors; moments of them below)
+    ====================  ==========================================  ===============================================
     alpha                 weight of g_t in g_c                        ``alpha``
     A                     E|g_t - mu|^2                               ``error_t``
     C                     E|g_e - mu|^2                               ``error_e``
@@ -15,20 +14,21 @@ words used for them as arguments. The target is mu = grad L_m; brackets are inne
     D                     E|g_t - g_e|^2 = A + C - 2B                 ``distance``
     b_t, b_e              biases E g_t - mu, E g_e - mu               ``bias_t_sq``, ``bias_e_sq``, ``bias_inner``
     S_t, S_e, S_te        traces of covariances, all randomness       ``var_t``, ``var_e``, ``cov_te``
-    tau                   trace variance of g_t given the data        ``trace_var``
+    tau, V                trace variance of g_t given the data        ``trace_var``
     v_t, v_e, c           data parts of S_t, S_e, S_te                ``data_var_t``, ``data_var_e``, ``data_cov``
     B, K                  prompts per batch, traces per answer        ``batch_size``, ``traces``
     eta, L, kappa         step size, smoothness, eta L                ``step_size``, ``smoothness``, ``kappa``
     zeta, sigma^2         bounds on the bias and the noise variance   ``bias_bound``, ``noise_var``
     Delta, T              f(x_0) - f*, number of steps                ``initial_gap``, ``steps``
-    m                     strong convexity, or the PL constant        ``strong_convexity``
+    m                     strong convexity, PL constant               ``strong_convexity``, ``pl_constant``
     Q_ij, u_i             E<g_i, g_j>, <mu, E g_i>                    ``second_moments``, ``signals``
-    M_ij                  E<g_i - mu, g_j - mu>                       ``error_matrix``
-    V                     Tr Var_r(g_t) of one trace, given the data  ``trace_var``
-    c_t, c_e              cost of a trace pair, of an empty pair      ``trace_cost``, ``empty_cost``
-    rho                   log pi_theta(r, y|x) - log pi_ref(r, y|x)   ``log_ratios``
-    s(r, y), C(y)         score, its posterior covariance             ``scores``, (covariances of a ``TraceLaw``)
-    ====================  ==========================================  =======================================
+    Q_tt, Q_ee, Q_te      the same for two                            ``second_t``, ``second_e``, ``second_te``
+    u_t, u_e              <mu, E g_t>, <mu, E g_e>                    ``signal_t``, ``signal_e``
+    M_ij                  E<g_i - mu, g_j - mu>                       ``moments``
+    c_t, c_e, c_x         cost of a trace pair, empty pair, prompt    ``cost_trace``, ``cost_empty``, ``cost_prompt``
+    rho+, rho-            log pi_theta(r, y|x) - log pi_ref(r, y|x)   ``log_ratios_chosen``, ``log_ratios_rejected``
+    s(r, y), C(y)         score, its posterior covariance             fields of ``TraceLaw``
+    ====================  ==========================================  ===============================================
 
 Where B stands for a batch and where for a cross moment is clear from the argument's name.
 """

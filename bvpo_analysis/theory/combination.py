@@ -54,14 +54,14 @@ class Combination:
     rounding: float
 
 
-def error_moments(products: ArrayLike, target_inner: ArrayLike, target_sq: float) -> Floats:
+def error_moments(second_moments: ArrayLike, signals: ArrayLike, target_sq: float) -> Floats:
     """M_ij = E<g_i - mu, g_j - mu> = Q_ij - u_i - u_j + |mu|^2, from moments that are not centred on the target.
 
     A constant g_i = 0 has Q_ij = 0 and u_i = 0. Where the errors are small beside mu, form M from the errors instead.
 
     Args:
-        products: Q_ij = E<g_i, g_j>, [J, J].
-        target_inner: u_i = <mu, E g_i>, [J].
+        second_moments: Q_ij = E<g_i, g_j>, [J, J].
+        signals: u_i = <mu, E g_i>, [J].
         target_sq: |mu|^2.
 
     Raises:
@@ -69,11 +69,11 @@ def error_moments(products: ArrayLike, target_inner: ArrayLike, target_sq: float
             or u and |mu|^2 contradict Q (Cauchy-Schwarz).
 
     Example:
-        >>> error_moments(products=[[2.0, 0.0], [0.0, 0.0]], target_inner=[1.0, 0.0], target_sq=1.0)
+        >>> error_moments(second_moments=[[2.0, 0.0], [0.0, 0.0]], signals=[1.0, 0.0], target_sq=1.0)
         array([[1., 0.],
                [0., 1.]])
     """
-    q, u, square = _uncentred(products, target_inner, target_sq)
+    q, u, square = _uncentred(second_moments, signals, target_sq)
     return q - u[:, None] - u[None, :] + square
 
 
@@ -168,7 +168,7 @@ def simplex_combination(moments: ArrayLike) -> Combination:
     return _combination(m, weights, multiplier, weights == 0, residual * scale)
 
 
-def scaling_combination(products: ArrayLike, target_inner: ArrayLike, target_sq: float) -> Combination:
+def scaling_combination(second_moments: ArrayLike, signals: ArrayLike, target_sq: float) -> Combination:
     """Free weights a = Q^-1 u, which minimise E|sum a_i g_i - mu|^2 (Wiener scaling).
 
     It is :func:`affine_combination` with the estimator g = 0 added, whose weight is 1 - sum a: its row of M is
@@ -178,19 +178,19 @@ def scaling_combination(products: ArrayLike, target_inner: ArrayLike, target_sq:
     a_t / (a_t + a_e), where the sum is positive, is the weight for a step size that is tuned afterwards.
 
     Args:
-        products: Q_ij = E<g_i, g_j>, [J, J].
-        target_inner: u_i = <mu, E g_i>, [J].
+        second_moments: Q_ij = E<g_i, g_j>, [J, J].
+        signals: u_i = <mu, E g_i>, [J].
         target_sq: |mu|^2.
 
     Raises:
         ValueError: as for :func:`error_moments`.
 
     Example:
-        >>> shrunk = scaling_combination(products=[[4.0]], target_inner=[1.0], target_sq=1.0)
+        >>> shrunk = scaling_combination(second_moments=[[4.0]], signals=[1.0], target_sq=1.0)
         >>> shrunk.weights, shrunk.value
         (array([0.25]), 0.75)
     """
-    q, u, square = _uncentred(products, target_inner, target_sq)
+    q, u, square = _uncentred(second_moments, signals, target_sq)
     size = _scale(q)
     root = float(np.sqrt(size) * np.sqrt(square)) or 1.0  # the size of u, which is 0 where the target is
     weights = np.asarray(np.linalg.lstsq(q / size, u / root, rcond=None)[0] * (root / size), dtype=np.float64)
@@ -250,14 +250,14 @@ def _semidefinite(name: str, matrix: ArrayLike) -> Floats:
     return m
 
 
-def _uncentred(products: ArrayLike, target_inner: ArrayLike, target_sq: float) -> tuple[Floats, Floats, float]:
-    q = _semidefinite("products", products)
-    (u,) = finite(target_inner=target_inner)
+def _uncentred(second_moments: ArrayLike, signals: ArrayLike, target_sq: float) -> tuple[Floats, Floats, float]:
+    q = _semidefinite("second_moments", second_moments)
+    (u,) = finite(signals=signals)
     (square,) = nonnegative(target_sq=target_sq)
     if square.ndim:
         raise ValueError(f"target_sq must be a number, got shape {square.shape}")
     if u.shape != (len(q),):
-        raise ValueError(f"target_inner must have shape ({len(q)},), got {u.shape}")
+        raise ValueError(f"signals must have shape ({len(q)},), got {u.shape}")
     size, root = _scale(q), float(np.sqrt(_scale(q)) * np.sqrt(square))
     if root == 0:
         possible = not u.any()
@@ -265,5 +265,5 @@ def _uncentred(products: ArrayLike, target_inner: ArrayLike, target_sq: float) -
         joint = np.block([[q / size, u[:, None] / root], [u[None, :] / root, np.ones((1, 1))]])
         possible = bool(np.linalg.eigvalsh(joint)[0] >= -ROUNDING)
     if not possible:
-        raise ValueError("target_inner violates Cauchy-Schwarz: (n'u)^2 must not exceed n'Qn |mu|^2 for any n")
+        raise ValueError("signals violates Cauchy-Schwarz: (n'u)^2 must not exceed n'Qn |mu|^2 for any n")
     return q, u, float(square)

@@ -13,9 +13,9 @@ g_e has variance over prompts of its own and shares the prompts with g_t, and pr
     ============  ===========================================================  ====================
     symbol        meaning                                                      argument
     ============  ===========================================================  ====================
-    V             Tr Var_r(g_t) of one trace pair, given the data              ``trace_variance``
-    tau           its mean over prompts, E_x Tr Var_r(g_t | x)                 ``trace_variance``
-    v_t           Tr Var_x E[g_t | x]                                          ``prompt_variance``
+    V             Tr Var_r(g_t) of one trace pair, given the data              ``trace_var``
+    tau           its mean over prompts, E_x Tr Var_r(g_t | x)                 ``trace_var``
+    v_t           Tr Var_x E[g_t | x]                                          ``data_var_t``
     v_e           Tr Var_x g_e                                                 ``var_e``
     c             Tr Cov_x(E[g_t | x], g_e)                                    ``cov_te``
     K, B          traces per prompt, prompts per batch                         ``traces``, ``batch_size``
@@ -36,11 +36,11 @@ from bvpo_analysis.theory.arguments import check_cauchy_schwarz, counts, finite,
 from bvpo_analysis.theory.mixing import is_degenerate, optimal_weight
 
 
-def mixed_error(trace_variance: ArrayLike, bias_e_sq: ArrayLike, traces: ArrayLike = 1.0) -> Floats:
+def mixed_error(trace_var: ArrayLike, bias_e_sq: ArrayLike, traces: ArrayLike = 1.0) -> Floats:
     """MSE of the mix at its oracle weight: 1 / (K/V + 1/|b_e|^2), and 0 where either estimator is exact.
 
     Args:
-        trace_variance: V; [..].
+        trace_var: V; [..].
         bias_e_sq: |b_e|^2; [..].
         traces: K; [..].
 
@@ -48,17 +48,17 @@ def mixed_error(trace_variance: ArrayLike, bias_e_sq: ArrayLike, traces: ArrayLi
         ValueError: an argument is not finite, V or |b_e|^2 is negative, or K < 1.
 
     Example:
-        >>> float(mixed_error(trace_variance=3.0, bias_e_sq=1.0, traces=3.0))
+        >>> float(mixed_error(trace_var=3.0, bias_e_sq=1.0, traces=3.0))
         0.5
     """
-    v, b = nonnegative(trace_variance=trace_variance, bias_e_sq=bias_e_sq)
+    v, b = nonnegative(trace_var=trace_var, bias_e_sq=bias_e_sq)
     (k,) = counts(traces=traces)
     low, high = np.minimum(v / k, b), np.maximum(v / k, b)
     ratio = low / np.where(high > 0, high, 1.0)  # not low * high: the product may overflow where the mean does not
     return low / (1.0 + ratio)
 
 
-def mixed_weight(trace_variance: ArrayLike, bias_e_sq: ArrayLike, traces: ArrayLike = 1.0) -> Floats:
+def mixed_weight(trace_var: ArrayLike, bias_e_sq: ArrayLike, traces: ArrayLike = 1.0) -> Floats:
     """alpha* = |b_e|^2 / (|b_e|^2 + V/K), the oracle weight of the K-trace average given the data.
 
     Where both errors are 0 the estimators coincide and the weight is 0.5.
@@ -67,17 +67,15 @@ def mixed_weight(trace_variance: ArrayLike, bias_e_sq: ArrayLike, traces: ArrayL
         ValueError: as for :func:`mixed_error`.
 
     Example:
-        >>> float(mixed_weight(trace_variance=3.0, bias_e_sq=1.0))
+        >>> float(mixed_weight(trace_var=3.0, bias_e_sq=1.0))
         0.25
     """
-    v, b = nonnegative(trace_variance=trace_variance, bias_e_sq=bias_e_sq)
+    v, b = nonnegative(trace_var=trace_var, bias_e_sq=bias_e_sq)
     (k,) = counts(traces=traces)
     return optimal_weight(v / k, b, 0.0)
 
 
-def fixed_weight_error(
-    alpha: ArrayLike, trace_variance: ArrayLike, bias_e_sq: ArrayLike, traces: ArrayLike = 1.0
-) -> Floats:
+def fixed_weight_error(alpha: ArrayLike, trace_var: ArrayLike, bias_e_sq: ArrayLike, traces: ArrayLike = 1.0) -> Floats:
     """alpha^2 V/K + (1 - alpha)^2 |b_e|^2: the MSE at a weight that is not tuned.
 
     For alpha in (0, 1) it is below that of the K traces alone iff |b_e|^2 < (1 + alpha)/(1 - alpha) V/K, at
@@ -88,16 +86,16 @@ def fixed_weight_error(
         ValueError: as for :func:`mixed_error`, or alpha is not finite.
 
     Example:
-        >>> float(fixed_weight_error(0.5, trace_variance=1.0, bias_e_sq=3.0))
+        >>> float(fixed_weight_error(0.5, trace_var=1.0, bias_e_sq=3.0))
         1.0
     """
     (alpha,) = finite(alpha=alpha)
-    v, b = nonnegative(trace_variance=trace_variance, bias_e_sq=bias_e_sq)
+    v, b = nonnegative(trace_var=trace_var, bias_e_sq=bias_e_sq)
     (k,) = counts(traces=traces)
     return alpha**2 * (v / k) + (1 - alpha) ** 2 * b
 
 
-def traces_an_empty_is_worth(trace_variance: ArrayLike, bias_e_sq: ArrayLike) -> Floats:
+def traces_an_empty_is_worth(trace_var: ArrayLike, bias_e_sq: ArrayLike) -> Floats:
     """V / |b_e|^2: the number of further traces that lower the MSE as much as mixing in g_e at its oracle weight.
 
     From K/V + 1/|b_e|^2 = (K + V/|b_e|^2)/V; it does not depend on K. It is also the break-even cost: at equal budget
@@ -108,10 +106,10 @@ def traces_an_empty_is_worth(trace_variance: ArrayLike, bias_e_sq: ArrayLike) ->
             than any number of traces).
 
     Example:
-        >>> float(traces_an_empty_is_worth(trace_variance=4.0, bias_e_sq=0.5))
+        >>> float(traces_an_empty_is_worth(trace_var=4.0, bias_e_sq=0.5))
         8.0
     """
-    (v,) = nonnegative(trace_variance=trace_variance)
+    (v,) = nonnegative(trace_var=trace_var)
     (b,) = positive(bias_e_sq=bias_e_sq)
     return v / b
 
@@ -174,8 +172,8 @@ class PopulationMix:
 
 def population_mix(
     *,
-    prompt_variance: ArrayLike,
-    trace_variance: ArrayLike,
+    data_var_t: ArrayLike,
+    trace_var: ArrayLike,
     bias_e_sq: ArrayLike,
     var_e: ArrayLike,
     cov_te: ArrayLike,
@@ -193,17 +191,15 @@ def population_mix(
             B or K < 1.
 
     Example:
-        >>> mix = population_mix(prompt_variance=1.0, trace_variance=3.0, bias_e_sq=0.0, var_e=1.0, cov_te=1.0,
+        >>> mix = population_mix(data_var_t=1.0, trace_var=3.0, bias_e_sq=0.0, var_e=1.0, cov_te=1.0,
         ...                      batch_size=1)
         >>> float(mix.weight), float(mix.error)
         (0.0, 1.0)
     """
-    v_t, tau, b, v_e = nonnegative(
-        prompt_variance=prompt_variance, trace_variance=trace_variance, bias_e_sq=bias_e_sq, var_e=var_e
-    )
+    v_t, tau, b, v_e = nonnegative(data_var_t=data_var_t, trace_var=trace_var, bias_e_sq=bias_e_sq, var_e=var_e)
     (c,) = finite(cov_te=cov_te)
     size, k = counts(batch_size=batch_size, traces=traces)
-    check_cauchy_schwarz(("prompt_variance", v_t), ("var_e", v_e), ("cov_te", c))
+    check_cauchy_schwarz(("data_var_t", v_t), ("var_e", v_e), ("cov_te", c))
     error_t, error_e, cross = np.broadcast_arrays((v_t + tau / k) / size, b + v_e / size, c / size)
     distance = np.maximum((error_t - cross) + (error_e - cross), 0.0)
     low = np.minimum(error_t, error_e)
@@ -213,7 +209,7 @@ def population_mix(
 
 
 def optimal_traces(
-    *, prompt_variance: ArrayLike, trace_variance: ArrayLike, cost_prompt: ArrayLike, cost_trace: ArrayLike
+    *, data_var_t: ArrayLike, trace_var: ArrayLike, cost_prompt: ArrayLike, cost_trace: ArrayLike
 ) -> Floats:
     """K = sqrt(tau c_x / (v_t c_t)), the traces per prompt that minimise the variance of g_t at a fixed budget.
 
@@ -227,19 +223,19 @@ def optimal_traces(
             over prompts one prompt with ever more traces is best).
 
     Example:
-        >>> float(optimal_traces(prompt_variance=1.0, trace_variance=9.0, cost_prompt=4.0, cost_trace=1.0))
+        >>> float(optimal_traces(data_var_t=1.0, trace_var=9.0, cost_prompt=4.0, cost_trace=1.0))
         6.0
     """
-    v_t, cost_t = positive(prompt_variance=prompt_variance, cost_trace=cost_trace)
-    tau, cost_x = nonnegative(trace_variance=trace_variance, cost_prompt=cost_prompt)
+    v_t, cost_t = positive(data_var_t=data_var_t, cost_trace=cost_trace)
+    tau, cost_x = nonnegative(trace_var=trace_var, cost_prompt=cost_prompt)
     return np.sqrt(tau / v_t) * np.sqrt(cost_x / cost_t)
 
 
 def variance_at_budget(
     *,
     budget: ArrayLike,
-    prompt_variance: ArrayLike,
-    trace_variance: ArrayLike,
+    data_var_t: ArrayLike,
+    trace_var: ArrayLike,
     cost_prompt: ArrayLike,
     cost_trace: ArrayLike,
     traces: ArrayLike = 1.0,
@@ -250,31 +246,29 @@ def variance_at_budget(
         ValueError: an argument is not finite, a variance or c_x is negative, c_t or the budget is not positive, K < 1.
 
     Example:
-        >>> costs = dict(prompt_variance=1.0, trace_variance=9.0, cost_prompt=4.0, cost_trace=1.0)
+        >>> costs = dict(data_var_t=1.0, trace_var=9.0, cost_prompt=4.0, cost_trace=1.0)
         >>> [float(variance_at_budget(budget=100.0, **costs, traces=k)) for k in (1, 6)]
         [0.5, 0.25]
     """
-    v_t, tau, cost_x = nonnegative(
-        prompt_variance=prompt_variance, trace_variance=trace_variance, cost_prompt=cost_prompt
-    )
+    v_t, tau, cost_x = nonnegative(data_var_t=data_var_t, trace_var=trace_var, cost_prompt=cost_prompt)
     cost_t, money = positive(cost_trace=cost_trace, budget=budget)
     (k,) = counts(traces=traces)
     return (v_t + tau / k) * ((cost_x + k * cost_t) / money)
 
 
-def consistent_error(trace_variance: ArrayLike, bias_coefficient_sq: ArrayLike, traces: ArrayLike) -> Floats:
+def consistent_error(trace_var: ArrayLike, bias_coefficient_sq: ArrayLike, traces: ArrayLike) -> Floats:
     """V/K + c^2/K^2: the MSE of a K-trace estimator whose bias is c/K, to leading order; it vanishes with K.
 
     Example:
-        >>> float(consistent_error(trace_variance=2.0, bias_coefficient_sq=8.0, traces=4.0))
+        >>> float(consistent_error(trace_var=2.0, bias_coefficient_sq=8.0, traces=4.0))
         1.0
     """
-    v, c_sq = nonnegative(trace_variance=trace_variance, bias_coefficient_sq=bias_coefficient_sq)
+    v, c_sq = nonnegative(trace_var=trace_var, bias_coefficient_sq=bias_coefficient_sq)
     (k,) = counts(traces=traces)
     return v / k + c_sq / k / k
 
 
-def traces_to_reach(error: ArrayLike, trace_variance: ArrayLike, bias_coefficient_sq: ArrayLike) -> Floats:
+def traces_to_reach(error: ArrayLike, trace_var: ArrayLike, bias_coefficient_sq: ArrayLike) -> Floats:
     """The K at which V/K + c^2/K^2 falls to ``error``: (V + sqrt(V^2 + 4 c^2 error)) / (2 error).
 
     With ``error`` = (1 - alpha)^2 |b_e|^2 it is where the consistent family passes below everything that a mix of
@@ -284,10 +278,10 @@ def traces_to_reach(error: ArrayLike, trace_variance: ArrayLike, bias_coefficien
         ValueError: an argument is not finite, the error is not positive, V or c^2 is negative.
 
     Example:
-        >>> float(traces_to_reach(error=1.0, trace_variance=2.0, bias_coefficient_sq=8.0))
+        >>> float(traces_to_reach(error=1.0, trace_var=2.0, bias_coefficient_sq=8.0))
         4.0
     """
     (goal,) = positive(error=error)
-    v, c_sq = nonnegative(trace_variance=trace_variance, bias_coefficient_sq=bias_coefficient_sq)
+    v, c_sq = nonnegative(trace_var=trace_var, bias_coefficient_sq=bias_coefficient_sq)
     half = v / goal / 2
     return half + np.hypot(half, np.sqrt(c_sq / goal))

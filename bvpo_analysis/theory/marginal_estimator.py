@@ -54,14 +54,16 @@ class MarginalCoefficients:
         return np.asarray(first + np.einsum("...k,...kd->...d", self.rejected, minus))
 
 
-def marginal_coefficients(rho_chosen: ArrayLike, rho_rejected: ArrayLike, beta: ArrayLike) -> MarginalCoefficients:
+def marginal_coefficients(
+    log_ratios_chosen: ArrayLike, log_ratios_rejected: ArrayLike, beta: ArrayLike
+) -> MarginalCoefficients:
     """Coefficients of muhat_K: c+_k = -beta sigmoid(-mhat) w~+_k and c-_k = +beta sigmoid(-mhat) w~-_k.
 
     The two sides may have different numbers of traces. A constant added to all rho of one side leaves the weights w~
     as they are and moves mhat by beta times the constant. At K = 1 these are the coefficients of the joint DPO loss.
 
     Args:
-        rho_chosen, rho_rejected: log-ratios of the traces of y+ and y-, [.., K+] and [.., K-].
+        log_ratios_chosen, log_ratios_rejected: log-ratios of the traces of y+ and y-, [.., K+] and [.., K-].
         beta: inverse temperature, positive; [..].
 
     Raises:
@@ -73,7 +75,7 @@ def marginal_coefficients(rho_chosen: ArrayLike, rho_rejected: ArrayLike, beta: 
         ([-0.25, -0.75], 1.0)
     """
     (beta,) = positive(beta=beta)
-    plus, minus = _log_ratios(rho_chosen, rho_rejected)
+    plus, minus = _log_ratios(log_ratios_chosen, log_ratios_rejected)
     slope = (beta * expit(-beta * (log_mean_weight(plus) - log_mean_weight(minus))))[..., None]
     return MarginalCoefficients(-slope * normalised_weights(plus), slope * normalised_weights(minus))
 
@@ -220,7 +222,9 @@ def marginal_rate(chosen: AnswerLaw, rejected: AnswerLaw, beta: float) -> Margin
 # --- unbiased by randomising the number of traces --------------------------------------------------------
 
 
-def antithetic_coefficients(rho_chosen: ArrayLike, rho_rejected: ArrayLike, beta: ArrayLike) -> MarginalCoefficients:
+def antithetic_coefficients(
+    log_ratios_chosen: ArrayLike, log_ratios_rejected: ArrayLike, beta: ArrayLike
+) -> MarginalCoefficients:
     """Coefficients of Delta = muhat(all 2n traces) - [muhat(first n) + muhat(last n)] / 2.
 
     E Delta = E muhat_2n - E muhat_n exactly, both halves having the law of n traces; so with n = 2^{l-1},
@@ -229,7 +233,7 @@ def antithetic_coefficients(rho_chosen: ArrayLike, rho_rejected: ArrayLike, beta
     (antithetic multilevel Monte Carlo). Delta = 0 where all rho of a side are equal, as at the reference.
 
     Args:
-        rho_chosen, rho_rejected: [.., 2n] each, an even number of traces.
+        log_ratios_chosen, log_ratios_rejected: [.., 2n] each, an even number of traces.
         beta: inverse temperature, positive; [..].
 
     Raises:
@@ -240,11 +244,11 @@ def antithetic_coefficients(rho_chosen: ArrayLike, rho_rejected: ArrayLike, beta
         >>> bool(np.allclose([found.chosen, found.rejected], 0.0, atol=1e-15))
         True
     """
-    plus, minus = _log_ratios(rho_chosen, rho_rejected)
+    plus, minus = _log_ratios(log_ratios_chosen, log_ratios_rejected)
     count = plus.shape[-1]
     if count % 2 or minus.shape[-1] != count:
         raise ValueError(
-            f"rho_chosen and rho_rejected must hold the same even number of traces, got {count} and {minus.shape[-1]}"
+            f"log_ratios_chosen and log_ratios_rejected must hold the same even number of traces, got {count} and {minus.shape[-1]}"
         )
     half = count // 2
     whole = marginal_coefficients(plus, minus, beta)
@@ -312,9 +316,9 @@ def _decay(decay: ArrayLike) -> Floats:
     return a
 
 
-def _log_ratios(rho_chosen: ArrayLike, rho_rejected: ArrayLike) -> list[Floats]:
-    arrays = finite(rho_chosen=rho_chosen, rho_rejected=rho_rejected)
-    for name, array in zip(("rho_chosen", "rho_rejected"), arrays, strict=True):
+def _log_ratios(log_ratios_chosen: ArrayLike, log_ratios_rejected: ArrayLike) -> list[Floats]:
+    arrays = finite(log_ratios_chosen=log_ratios_chosen, log_ratios_rejected=log_ratios_rejected)
+    for name, array in zip(("log_ratios_chosen", "log_ratios_rejected"), arrays, strict=True):
         if array.ndim == 0:
             raise ValueError(f"{name} must have an axis of traces, got a number")
     return arrays

@@ -341,45 +341,45 @@ def scheduled_weights(
     return np.where(kappa == 0, weight_path(**law).bias_end, weighted_optimal_weight(**law, kappa=kappa))
 
 
-def horizon_kappa(steps: ArrayLike, *, gap: ArrayLike, smoothness: ArrayLike, variance: ArrayLike) -> Floats:
+def horizon_kappa(steps: ArrayLike, *, initial_gap: ArrayLike, smoothness: ArrayLike, noise_var: ArrayLike) -> Floats:
     """kappa_T = min(1, sqrt(2 Delta L / (T sigma^2))): the constant step that minimises Theorem 3's bound at T steps.
 
     Proof: 2 Delta L/(kappa T) + zeta^2 + kappa sigma^2 is convex in kappa, its slope vanishes at the square root, and
-    the bound needs kappa <= 1. Without variance the largest step is best, kappa_T = 1.
+    the bound needs kappa <= 1. Without noise_var the largest step is best, kappa_T = 1.
 
     Args:
         steps: T >= 1.
-        gap: Delta = f(x_0) - f* > 0.
+        initial_gap: Delta = f(x_0) - f* > 0.
         smoothness: L > 0.
-        variance: sigma^2 >= 0, of the gradient used.
+        noise_var: sigma^2 >= 0, of the gradient used.
 
     Raises:
         ValueError: an argument is out of range.
 
     Example:
-        >>> [round(x, 12) for x in horizon_kappa([1, 100], gap=1.0, smoothness=2.0, variance=1.0).tolist()]
+        >>> [round(x, 12) for x in horizon_kappa([1, 100], initial_gap=1.0, smoothness=2.0, noise_var=1.0).tolist()]
         [1.0, 0.2]
     """
     (steps,) = counts(steps=steps)
-    ends = unit_kappa_horizon(gap=gap, smoothness=smoothness, variance=variance)
+    ends = unit_kappa_horizon(initial_gap=initial_gap, smoothness=smoothness, noise_var=noise_var)
     return np.sqrt(np.minimum(1.0, ends / steps))
 
 
-def unit_kappa_horizon(*, gap: ArrayLike, smoothness: ArrayLike, variance: ArrayLike) -> Floats:
+def unit_kappa_horizon(*, initial_gap: ArrayLike, smoothness: ArrayLike, noise_var: ArrayLike) -> Floats:
     """2 Delta L / sigma^2: the number of steps up to which the tuned constant step is eta = 1/L.
 
     Only up to here is kappa = 1, where by Theorem 4 of the paper the MSE-optimal weight is the one to use: low noise
-    and short runs. Infinite without variance.
+    and short runs. Infinite without noise_var.
 
     Raises:
         ValueError: an argument is out of range (see :func:`horizon_kappa`).
 
     Example:
-        >>> float(unit_kappa_horizon(gap=1.0, smoothness=2.0, variance=0.5))
+        >>> float(unit_kappa_horizon(initial_gap=1.0, smoothness=2.0, noise_var=0.5))
         8.0
     """
-    delta, smooth = positive(gap=gap, smoothness=smoothness)
-    (sigma_sq,) = nonnegative(variance=variance)
+    delta, smooth = positive(initial_gap=initial_gap, smoothness=smoothness)
+    (sigma_sq,) = nonnegative(noise_var=noise_var)
     noiseless = sigma_sq == 0
     return np.where(noiseless, np.inf, 2 * delta * smooth / np.where(noiseless, 1.0, sigma_sq))
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import fields, replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -17,10 +18,16 @@ from bvpo_analysis.records import Claim
 FUNCTIONS = [pytest.param(f, id=name_of(f)) for family in CLAIMS.values() for f in family]
 
 
+@cache
+def measured_once(function) -> Claim:
+    """One measurement, shared by the tests of it."""
+    return function()
+
+
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_the_measurement_says_what_the_claim_says(function):
     """Catches a wrong closed form, a wrong measurement, and a counterexample that contradicts nothing."""
-    claim = function()
+    claim = measured_once(function)
     assert claim.confirmed, f"{claim.name}: measured {claim.measured}, predicted {claim.predicted}, {claim.verdict}"
     assert np.isfinite([claim.measured, claim.predicted, claim.se, claim.tolerance]).all()
     assert claim.statement
@@ -31,7 +38,7 @@ def test_the_measurement_says_what_the_claim_says(function):
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_claim_can_be_found_by_name_and_measured_again(function):
     """Catches a name in the table that selects nothing, and a measurement that depends on hidden state."""
-    claim = function()
+    claim = measured_once(function)
     assert claim.name == name_of(function)
     assert function() == claim
 
@@ -39,7 +46,7 @@ def test_a_claim_can_be_found_by_name_and_measured_again(function):
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_the_allowance_is_small_beside_the_numbers(function):
     """Catches a claim that holds because its tolerance swallows the numbers: doubling or negating one must show."""
-    claim = function()
+    claim = measured_once(function)
     size = max(abs(claim.measured), abs(claim.predicted))
     if size == 0 or claim.kind in ("upper", "lower"):
         assert claim.tolerance <= 1e-3 * max(size, 1.0)
@@ -52,6 +59,20 @@ def test_the_allowance_is_small_beside_the_numbers(function):
 def test_names_are_unique():
     names = [name_of(f) for family in CLAIMS.values() for f in family]
     assert len(set(names)) == len(names)
+
+
+def test_the_committed_table_is_a_measurement_of_today():
+    """Catches a table in reports that the code no longer gives."""
+    fresh = [table.to_row(measured_once(function)) for family in CLAIMS.values() for function in family]
+    committed = table.load_measured()
+    assert [row["name"] for row in committed] == [row["name"] for row in fresh], "run: make claims"
+    for old, new in zip(committed, fresh, strict=True):
+        for key, value in new.items():
+            if key in ("measured", "predicted", "se", "tolerance"):
+                size = max(abs(new["measured"]), abs(new["predicted"]))
+                assert old[key] == pytest.approx(value, rel=1e-4, abs=1e-6 * size + 1e-12), (old["name"], key)
+            elif key != "note":  # a note may quote a measured number
+                assert old[key] == value, old["name"]
 
 
 def claim_with(**changes) -> Claim:
@@ -142,7 +163,18 @@ def test_a_claim_that_fails_fails_the_command(monkeypatch, capsys):
     assert "FAILED: broken" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["no-such-claim"], ["--format", "pdf"], ["--no-such-option"]])
+def test_the_table_can_go_to_a_file(tmp_path, capsys):
+    target = tmp_path / "claims.json"
+    assert __main__.main(["theorem-1", "--format", "json", "--output", str(target)]) == 0
+    assert json.loads(target.read_text())[0]["name"] == "theorem-1"
+    assert "every measurement agrees" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["claims.json"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["no-such-claim"], ["--format", "pdf"], ["--no-such-option"], ["--output", "no/such/folder/claims.json"]],
+)
 def test_wrong_usage_is_one_line_and_exit_code_2(arguments, capsys):
     assert __main__.main(arguments) == 2
     error = capsys.readouterr().err

@@ -110,8 +110,8 @@ def test_g67_a_batch_against_the_population_gradient(population, size, k):
     batch = Law(weights, both[:, :d], both[:, d:], mu)
     assume(batch.distance > 1e-6 * batch.scale)
     mix = population_mix(
-        prompt_variance=float(p @ ((means - mu) ** 2).sum(axis=1)),
-        trace_variance=float(np.einsum("x,r,xrd->", p, q, (t - means[:, None]) ** 2)),
+        data_var_t=float(p @ ((means - mu) ** 2).sum(axis=1)),
+        trace_var=float(np.einsum("x,r,xrd->", p, q, (t - means[:, None]) ** 2)),
         bias_e_sq=float((mean_e - mu) @ (mean_e - mu)),
         var_e=float(p @ ((e - mean_e) ** 2).sum(axis=1)),
         cov_te=float(p @ ((means - mu) * (e - mean_e)).sum(axis=1)),
@@ -128,18 +128,18 @@ def test_g67_a_batch_against_the_population_gradient(population, size, k):
 
 
 @given(VARIANCES, VARIANCES, COSTS, COSTS, st.floats(1.0, 100.0))
-def test_g67_no_other_number_of_traces_is_better_at_the_budget(prompt_variance, trace_variance, c_x, c_t, k):
+def test_g67_no_other_number_of_traces_is_better_at_the_budget(data_var_t, trace_var, c_x, c_t, k):
     """Catches the square root upside down: against any other K, and against the value with sqrt terms."""
     costs = {
-        "prompt_variance": prompt_variance,
-        "trace_variance": trace_variance,
+        "data_var_t": data_var_t,
+        "trace_var": trace_var,
         "cost_prompt": c_x,
         "cost_trace": c_t,
     }
     best = max(1.0, float(optimal_traces(**costs)))
     least = float(variance_at_budget(budget=1.0, **costs, traces=best))
     assert least <= float(variance_at_budget(budget=1.0, **costs, traces=k)) * (1 + 1e-12)
-    bound = (np.sqrt(prompt_variance * c_x) + np.sqrt(trace_variance * c_t)) ** 2
+    bound = (np.sqrt(data_var_t * c_x) + np.sqrt(trace_var * c_t)) ** 2
     assert least >= bound * (1 - 1e-12)
 
 

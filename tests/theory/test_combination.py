@@ -185,14 +185,14 @@ def test_rounding_of_a_moment_matrix_is_forgiven():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([[1.0]], [2.0], 1.0), "target_inner violates Cauchy-Schwarz"),
-        (([[1.0, 1.0], [1.0, 1.0]], [0.5, -0.5], 1.0), "target_inner violates Cauchy-Schwarz"),
-        (([[1.0]], [0.5], 0.0), "target_inner violates Cauchy-Schwarz"),
-        (([[1.0]], [0.5, 0.5], 1.0), "target_inner must have shape"),
-        (([[1.0]], [np.nan], 1.0), "target_inner must be finite"),
+        (([[1.0]], [2.0], 1.0), "signals violates Cauchy-Schwarz"),
+        (([[1.0, 1.0], [1.0, 1.0]], [0.5, -0.5], 1.0), "signals violates Cauchy-Schwarz"),
+        (([[1.0]], [0.5], 0.0), "signals violates Cauchy-Schwarz"),
+        (([[1.0]], [0.5, 0.5], 1.0), "signals must have shape"),
+        (([[1.0]], [np.nan], 1.0), "signals must be finite"),
         (([[1.0]], [0.5], -1.0), "target_sq must not be negative"),
         (([[1.0]], [0.5], [1.0, 2.0]), "target_sq must be a number"),
-        (([[-1.0]], [0.5], 1.0), "products must be positive semidefinite"),
+        (([[-1.0]], [0.5], 1.0), "second_moments must be positive semidefinite"),
     ],
 )
 def test_a_target_that_contradicts_the_products_raises(function, arguments, message):

@@ -18,14 +18,14 @@ from bvpo_analysis.theory.compute import (
     variance_at_budget,
 )
 
-POPULATION = {"prompt_variance": 2.0, "trace_variance": 6.0, "bias_e_sq": 0.3, "var_e": 1.5, "cov_te": 1.2}
-COSTS = {"prompt_variance": 2.0, "trace_variance": 6.0, "cost_prompt": 5.0, "cost_trace": 1.5}
+POPULATION = {"data_var_t": 2.0, "trace_var": 6.0, "bias_e_sq": 0.3, "var_e": 1.5, "cov_te": 1.2}
+COSTS = {"data_var_t": 2.0, "trace_var": 6.0, "cost_prompt": 5.0, "cost_trace": 1.5}
 
 
 def test_precisions_add():
     """Catches variances added in place of precisions: 1/(4/8 + 1/2) = 1, with the weight of g_e half."""
-    assert float(mixed_error(trace_variance=8.0, bias_e_sq=2.0, traces=4.0)) == 1.0
-    assert float(mixed_weight(trace_variance=8.0, bias_e_sq=2.0, traces=4.0)) == 0.5
+    assert float(mixed_error(trace_var=8.0, bias_e_sq=2.0, traces=4.0)) == 1.0
+    assert float(mixed_weight(trace_var=8.0, bias_e_sq=2.0, traces=4.0)) == 0.5
 
 
 def test_exact_estimators():
@@ -41,12 +41,12 @@ def test_extreme_sizes_do_not_overflow():
     assert float(mixed_error(1e200, 1e200)) == pytest.approx(5e199, rel=1e-14)
     assert float(mixed_error(1e-200, 1e-200)) == pytest.approx(5e-201, rel=1e-14)
     assert float(mixed_error(1.0, 1e300)) == 1.0
-    assert float(optimal_traces(prompt_variance=1e-200, trace_variance=1e-200, cost_prompt=4.0, cost_trace=1.0)) == 2.0
+    assert float(optimal_traces(data_var_t=1e-200, trace_var=1e-200, cost_prompt=4.0, cost_trace=1.0)) == 2.0
 
 
 def test_an_empty_trace_is_worth_that_many_traces():
     """Catches K/V for V/K: the mix has the error of K + V/|b_e|^2 traces, whatever K."""
-    worth = float(traces_an_empty_is_worth(trace_variance=6.0, bias_e_sq=0.5))
+    worth = float(traces_an_empty_is_worth(trace_var=6.0, bias_e_sq=0.5))
     for k in (1.0, 2.0, 7.0):
         assert float(mixed_error(6.0, 0.5, k)) == pytest.approx(6.0 / (k + worth), rel=1e-14)
 
@@ -89,15 +89,13 @@ def test_population_mix_adds_precisions_only_without_shared_prompts():
 
 def test_population_mix_of_coinciding_estimators():
     """Catches 0/0: no trace noise, no bias, and g_e moves with g_t over prompts."""
-    mix = population_mix(prompt_variance=2.0, trace_variance=0.0, bias_e_sq=0.0, var_e=2.0, cov_te=2.0, batch_size=4.0)
+    mix = population_mix(data_var_t=2.0, trace_var=0.0, bias_e_sq=0.0, var_e=2.0, cov_te=2.0, batch_size=4.0)
     assert (float(mix.weight), float(mix.error)) == (0.5, 0.5)
 
 
 def test_population_mix_keeps_a_small_error():
     """Catches AC - B^2: with A = 1e-12 and C = 1 it would lose half of its digits."""
-    mix = population_mix(
-        prompt_variance=1e-12, trace_variance=0.0, bias_e_sq=0.0, var_e=1.0, cov_te=0.9e-6, batch_size=1.0
-    )
+    mix = population_mix(data_var_t=1e-12, trace_var=0.0, bias_e_sq=0.0, var_e=1.0, cov_te=0.9e-6, batch_size=1.0)
     exact = 1e-12 * (1 - 0.81) / (1e-12 + 1 - 1.8e-6)
     assert float(mix.error) == pytest.approx(exact, rel=1e-8)
 
@@ -118,7 +116,7 @@ def test_the_best_number_of_traces_at_a_budget():
 def test_a_consistent_family_passes_every_floor():
     """Catches the wrong root: at the returned K the error is the goal, and it falls with K."""
     goal = 0.25 * 0.8
-    k = float(traces_to_reach(goal, trace_variance=6.0, bias_coefficient_sq=3.0))
+    k = float(traces_to_reach(goal, trace_var=6.0, bias_coefficient_sq=3.0))
     assert float(consistent_error(6.0, 3.0, k)) == pytest.approx(goal, rel=1e-13)
     assert float(consistent_error(6.0, 3.0, 2 * k)) < goal
     assert float(fixed_weight_error(0.5, 6.0, 0.8, 1e12)) == pytest.approx(goal, rel=1e-9)
@@ -135,10 +133,10 @@ def test_everything_broadcasts():
 
 
 CALLS = [
-    (mixed_error, {"trace_variance": 1.0, "bias_e_sq": 1.0, "traces": 2.0}),
-    (mixed_weight, {"trace_variance": 1.0, "bias_e_sq": 1.0, "traces": 2.0}),
-    (fixed_weight_error, {"alpha": 0.5, "trace_variance": 1.0, "bias_e_sq": 1.0, "traces": 2.0}),
-    (traces_an_empty_is_worth, {"trace_variance": 1.0, "bias_e_sq": 1.0}),
+    (mixed_error, {"trace_var": 1.0, "bias_e_sq": 1.0, "traces": 2.0}),
+    (mixed_weight, {"trace_var": 1.0, "bias_e_sq": 1.0, "traces": 2.0}),
+    (fixed_weight_error, {"alpha": 0.5, "trace_var": 1.0, "bias_e_sq": 1.0, "traces": 2.0}),
+    (traces_an_empty_is_worth, {"trace_var": 1.0, "bias_e_sq": 1.0}),
     (equal_budget_traces, {"traces": 2.0, "cost_trace": 1.0, "cost_empty": 1.0}),
     (
         equal_budget_batch,
@@ -147,8 +145,8 @@ CALLS = [
     (population_mix, {**POPULATION, "batch_size": 4.0, "traces": 2.0}),
     (optimal_traces, COSTS),
     (variance_at_budget, {**COSTS, "budget": 10.0, "traces": 2.0}),
-    (consistent_error, {"trace_variance": 1.0, "bias_coefficient_sq": 1.0, "traces": 2.0}),
-    (traces_to_reach, {"error": 1.0, "trace_variance": 1.0, "bias_coefficient_sq": 1.0}),
+    (consistent_error, {"trace_var": 1.0, "bias_coefficient_sq": 1.0, "traces": 2.0}),
+    (traces_to_reach, {"error": 1.0, "trace_var": 1.0, "bias_coefficient_sq": 1.0}),
 ]
 
 
@@ -171,9 +169,9 @@ def test_g13_bad_input_is_named(function, arguments, name):
 @pytest.mark.parametrize(
     ("function", "arguments", "name"),
     [
-        (traces_an_empty_is_worth, {"trace_variance": 1.0, "bias_e_sq": 0.0}, "bias_e_sq"),
-        (optimal_traces, {**COSTS, "prompt_variance": 0.0}, "prompt_variance"),
-        (traces_to_reach, {"error": 0.0, "trace_variance": 1.0, "bias_coefficient_sq": 1.0}, "error"),
+        (traces_an_empty_is_worth, {"trace_var": 1.0, "bias_e_sq": 0.0}, "bias_e_sq"),
+        (optimal_traces, {**COSTS, "data_var_t": 0.0}, "data_var_t"),
+        (traces_to_reach, {"error": 0.0, "trace_var": 1.0, "bias_coefficient_sq": 1.0}, "error"),
         (equal_budget_traces, {"traces": 1.0, "cost_trace": 0.0, "cost_empty": 1.0}, "cost_trace"),
     ],
 )

@@ -129,10 +129,10 @@ def test_leading_axes_broadcast():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: marginal_coefficients([np.nan], [0.0], 1.0), "rho_chosen must be finite"),
-        (lambda: marginal_coefficients([0.0], [np.inf], 1.0), "rho_rejected must be finite"),
-        (lambda: marginal_coefficients([0.0], [], 1.0), "rho_rejected must not be empty"),
-        (lambda: marginal_coefficients(0.0, [0.0], 1.0), "rho_chosen must have an axis of traces"),
+        (lambda: marginal_coefficients([np.nan], [0.0], 1.0), "log_ratios_chosen must be finite"),
+        (lambda: marginal_coefficients([0.0], [np.inf], 1.0), "log_ratios_rejected must be finite"),
+        (lambda: marginal_coefficients([0.0], [], 1.0), "log_ratios_rejected must not be empty"),
+        (lambda: marginal_coefficients(0.0, [0.0], 1.0), "log_ratios_chosen must have an axis of traces"),
         (lambda: marginal_coefficients([0.0], [0.0], 0.0), "beta must be positive"),
         (lambda: antithetic_coefficients([0.0] * 3, [0.0] * 3, 1.0), "same even number"),
         (lambda: antithetic_coefficients([0.0] * 2, [0.0] * 4, 1.0), "same even number"),

@@ -136,7 +136,7 @@ def test_a_decreasing_schedule_moves_the_weight_to_the_bias_optimum():
 
 def test_horizon_tuned_step():
     """Catches a lost factor of 2 and the missing cap: 2 Delta L / sigma^2 = 8 steps have kappa = 1."""
-    task = {"gap": 1.0, "smoothness": 2.0, "variance": 0.5}
+    task = {"initial_gap": 1.0, "smoothness": 2.0, "noise_var": 0.5}
     assert float(unit_kappa_horizon(**task)) == 8.0
     np.testing.assert_allclose(horizon_kappa([1, 8, 32, 800], **task), [1.0, 1.0, 0.5, 0.1], rtol=1e-15)
     kappas = np.linspace(1e-3, 1, 10**5)
@@ -147,7 +147,7 @@ def test_horizon_tuned_step():
 
 def test_without_noise_the_tuned_step_is_always_the_largest():
     """Catches 0/0 and a warning at sigma = 0."""
-    task = {"gap": 1.0, "smoothness": 2.0, "variance": 0.0}
+    task = {"initial_gap": 1.0, "smoothness": 2.0, "noise_var": 0.0}
     assert float(unit_kappa_horizon(**task)) == np.inf
     assert float(horizon_kappa(10**9, **task)) == 1.0
 
@@ -222,10 +222,10 @@ def test_an_impossible_inner_product_raises(function, arguments, name, sign):
         (lambda: cosine_step_sizes(1.0, 2.5), "steps must be a whole number"),
         (lambda: cosine_step_sizes(1.0, 4, floor=1.5), "floor must not exceed peak"),
         (lambda: cosine_step_sizes(1.0, 4, floor=-0.5), "floor must not be negative"),
-        (lambda: horizon_kappa(0, gap=1.0, smoothness=1.0, variance=1.0), "steps must be at least 1"),
-        (lambda: horizon_kappa(1, gap=0.0, smoothness=1.0, variance=1.0), "gap must be positive"),
-        (lambda: unit_kappa_horizon(gap=1.0, smoothness=np.nan, variance=1.0), "smoothness must be finite"),
-        (lambda: unit_kappa_horizon(gap=1.0, smoothness=1.0, variance=-1.0), "variance must not be negative"),
+        (lambda: horizon_kappa(0, initial_gap=1.0, smoothness=1.0, noise_var=1.0), "steps must be at least 1"),
+        (lambda: horizon_kappa(1, initial_gap=0.0, smoothness=1.0, noise_var=1.0), "initial_gap must be positive"),
+        (lambda: unit_kappa_horizon(initial_gap=1.0, smoothness=np.nan, noise_var=1.0), "smoothness must be finite"),
+        (lambda: unit_kappa_horizon(initial_gap=1.0, smoothness=1.0, noise_var=-1.0), "noise_var must not be negative"),
     ],
 )
 def test_what_a_statement_does_not_cover_raises(call, message):

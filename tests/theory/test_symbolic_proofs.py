@@ -13,7 +13,6 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from bvpo_analysis.theory.conditional_weight import conditional_weight
 from bvpo_analysis.theory.descent import (
     cosine,
     cosine_optimal_weight,
@@ -46,6 +45,7 @@ from bvpo_analysis.theory.step_size import (
     weighted_error_curve,
     weighted_optimal_weight,
 )
+from bvpo_analysis.theory.weight_given_data import conditional_weight
 
 Point = dict[str, Fraction]
 
@@ -257,7 +257,7 @@ def test_the_factor_is_the_supremum_of_a_family(sp):
 
 def test_the_step_that_a_horizon_wants(sp):
     """Catches a lost factor of 2: minimise 2 Delta L/(kappa T) + kappa sigma^2, and find T with kappa = 1."""
-    k, steps, gap, smooth, variance = sp.symbols("kappa steps gap smoothness variance", positive=True)
+    k, steps, gap, smooth, variance = sp.symbols("kappa steps initial_gap smoothness noise_var", positive=True)
     slope = sp.diff(2 * gap * smooth / (k * steps) + k * variance, k)
     (best,) = sp.solve(slope, k)
     (horizon,) = sp.solve(best - 1, steps)

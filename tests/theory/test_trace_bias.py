@@ -159,7 +159,7 @@ ONE = TraceLaw([1.0], [[0.0]])
         (lambda: empty_trace.initial_weight(-1.0, 1.0), "gap_sq must not be negative"),
         (lambda: empty_trace.initial_weight(np.inf, 1.0), "gap_sq must be finite"),
         (lambda: empty_trace.largest_gap(0.0, 1.0), "mass must be in"),
-        (lambda: empty_trace.largest_gap(0.5, -1.0), "trace_variance must not be negative"),
+        (lambda: empty_trace.largest_gap(0.5, -1.0), "trace_var must not be negative"),
         (lambda: empty_trace.largest_initial_weight(0.5, 1.1), "mass_rejected must be in"),
         (lambda: empty_trace.posterior_variance_from_tokens([1.0, 1.0], 2.1), "marginal_energy must not exceed"),
         (lambda: empty_trace.posterior_variance_from_tokens(1.0, 1.0), "one number per position"),
