@@ -130,6 +130,8 @@ ONE = TraceLaw([1.0], [[0.0]])
         (lambda: LossAtReference(0.0, 1.0), "slope must be positive"),
         (lambda: LossAtReference(1.0, -1.0), "curvature must not be negative"),
         (lambda: LossAtReference.dpo(0.0), "beta must be positive"),
+        (lambda: LossAtReference.ipo(0.0), "beta must be positive"),
+        (lambda: LossAtReference.ipo(-1.0), "beta must be positive"),
         (lambda: LossAtReference.ipo(np.nan), "beta must be finite"),
         (lambda: TraceLaw([0.5, 0.4], np.zeros((2, 1))), "sum to one"),
         (lambda: TraceLaw([1.5, -0.5], np.zeros((2, 1))), "weights must not be negative"),
