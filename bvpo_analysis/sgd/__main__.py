@@ -92,6 +92,8 @@ def report(study: "Study") -> str:
         _text(tables["search"][["bound", "checked", "violated", "ratio", "steps"]], digits=9),
     ]
     weights = tables["best_weights"]
+    kappas = sorted(weights["kappa"].unique())
+    weights = weights[weights["kappa"].isin(kappas[:: max(1, len(kappas) // 4)])]
     longest = weights["steps"].max()
     chosen = weights[
         ((weights["yardstick"] == "steady gradient") | (weights["steps"] == longest))

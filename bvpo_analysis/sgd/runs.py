@@ -120,7 +120,8 @@ def simulate(
         raise ValueError(f"horizons must lie between 1 and steps = {steps}, got {list(horizons)}")
     rng = np.random.default_rng(seed)
     x = np.tile(x0, (repetitions, 1))
-    planned = rule.weights(oracle.law(x0), etas * problem.smoothness) if isinstance(rule, PlannedRule) else None
+    at_start = oracle.law(x0)
+    planned = rule.weights(at_start, etas * problem.smoothness) if isinstance(rule, PlannedRule) else None
     constant = rule.constant(oracle.covariance_t(x0)) if isinstance(rule, JamesStein) else 0.0
     shape = (steps + 1, repetitions)
     gradient_sq, excess, distance = np.empty(shape), np.empty(shape), np.empty(shape)
@@ -144,7 +145,7 @@ def simulate(
             weights[j] = np.mean(weight)
         else:
             weight = weights[j] = planned[j]
-            law = oracle.law(x)
+            law = at_start if oracle.constant else oracle.law(x)
             bias_sq[j], noise_var[j] = law.bias_sq(weight), law.noise_var(weight)
         x = x - etas[j] * pair.mix(weight)
         if not np.isfinite(x).all():
