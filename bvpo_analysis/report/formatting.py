@@ -169,6 +169,35 @@ def flat_facts(facts: Mapping[str, Any] | None, prefix: str = "") -> list[tuple[
     return rows
 
 
+_GREEK = {
+    "Delta": "Δ",
+    "alpha": "α",
+    "beta": "β",
+    "eta": "η",
+    "kappa": "κ",
+    "lambda": "λ",
+    "mu": "μ",
+    "pi": "π",
+    "rho": "ρ",
+    "sigma": "σ",
+    "tau": "τ",
+    "theta": "θ",
+    "zeta": "ζ",
+}
+_GREEK_NAME = re.compile(rf"(?<![A-Za-z])({'|'.join(_GREEK)})(?![A-Za-z])")
+
+
+def greek(text: Any) -> str:
+    """Names of Greek letters as letters, and comparisons as signs.
+
+    Example:
+        >>> greek("alpha_kappa <= 1 only if eta L = 1 (alphabet)")
+        'α_κ ≤ 1 only if η L = 1 (alphabet)'
+    """
+    text = _GREEK_NAME.sub(lambda match: _GREEK[match[1]], str(text))
+    return text.replace("<=", "≤").replace(">=", "≥").replace("!=", "≠")
+
+
 def symbols_html(text: Any) -> Markup:
     """Text with g_t, b_e, ... set as symbols, and alpha* as α*."""
     safe = str(escape(text)).replace("alpha*", "α*").replace("^2", "²")

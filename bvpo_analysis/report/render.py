@@ -15,6 +15,7 @@ from bvpo_analysis.report.formatting import (
     estimate_parts,
     estimate_text,
     flat_facts,
+    greek,
     grid_parts,
     number,
     percent_parts,
@@ -61,6 +62,9 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ("B, K, κ", "prompts per batch, traces averaged per answer, step size times smoothness"),
 )
 """Symbols of the report."""
+
+RELATIONS = {"identity": "=", "tight": "=", "upper": "≤", "lower": "≥"}
+"""What a claim says about its two numbers, by kind."""
 
 _LABELS = {
     "regime": "preference regime",
@@ -122,6 +126,9 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
             ("Data", _labelled(data)),
             ("Versions", _labelled(results.get("versions"))),
         ],
+        "too_strong": [row for row in results.get("claims") or [] if row["only_if"]],
+        "sound": [row for row in results.get("claims") or [] if not row["only_if"]],
+        "relations": RELATIONS,
         "cost": results.get("cost") or {},
         "model": model,
         "data": data,
@@ -161,6 +168,7 @@ def _environment(html: bool) -> jinja2.Environment:
         "percent": percent_parts,
         "cell": grid_parts,
         "sym": symbols_html if html else symbols_markdown,
+        "greek": greek,
         "together": lambda parts: " ".join(part for part in parts if part),
     }
     return environment

@@ -16,6 +16,8 @@ Layout (schema version 1). ``alpha`` objects follow :class:`bvpo_analysis.record
     groups       [{name, parameters, bias_e_sq, var_t, trace_var, alpha}]
     identified   [{quantity, identified, needs}]
     exact        {prompts, largest_deviation} or null
+    claims       [rows of bvpo_analysis.claims.table.to_row]: theorems and what was measured on them, committed; they
+                 do not depend on the run
     cost         {sequences, tokens, seconds, peak_memory_bytes}
 """
 
@@ -27,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from bvpo_analysis import mixing
+from bvpo_analysis.claims.table import load_measured
 from bvpo_analysis.exact import ExactTable
 from bvpo_analysis.moments import GradientLaw, Moments, jackknife_estimate, score_estimate
 from bvpo_analysis.records import Alpha, Estimate, PreferencePair
@@ -105,6 +108,7 @@ def study_results(
             "exact": None
             if exact is None
             else {"prompts": exact.moments.n, "checked": checked, "largest_deviation": largest_deviation},
+            "claims": load_measured(),
         }
     )
 

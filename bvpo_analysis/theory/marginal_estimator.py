@@ -248,7 +248,8 @@ def antithetic_coefficients(
     count = plus.shape[-1]
     if count % 2 or minus.shape[-1] != count:
         raise ValueError(
-            f"log_ratios_chosen and log_ratios_rejected must hold the same even number of traces, got {count} and {minus.shape[-1]}"
+            "log_ratios_chosen and log_ratios_rejected must hold the same even number of traces, "
+            f"got {count} and {minus.shape[-1]}"
         )
     half = count // 2
     whole = marginal_coefficients(plus, minus, beta)

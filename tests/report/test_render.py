@@ -36,6 +36,19 @@ def alpha(name, value, low, high, confidence_set="interval", degenerate=False):
     }
 
 
+def claim(name, statement, kind, measured, predicted, se=0.0, only_if=""):
+    return {
+        "name": name,
+        "statement": statement,
+        "reference": "Bates & Granger 1969",
+        "kind": kind,
+        "measured": measured,
+        "predicted": predicted,
+        "se": se,
+        "only_if": only_if,
+    }
+
+
 NAME = "alpha_star.population.B16.K1.kappa1"
 
 
@@ -140,6 +153,10 @@ def sample():
             {"quantity": "alpha* off the reference", "identified": False, "needs": "enumeration (y' = y | else)"},
         ],
         "exact": {"prompts": 512, "checked": 32, "largest_deviation": 3.14e-08},
+        "claims": [
+            claim("sound", "The mix has the error of alpha_kappa <= 1", "upper", 0.4123, 0.5017, se=0.0012),
+            claim("bold", "Mixing always pays", "upper", 2.517, 1.013, only_if="costs < gains | & so on"),
+        ],
         "versions": {"python": "3.11.2", "torch": "2.13.0"},
         "cost": {"sequences": 640, "tokens": 31234, "seconds": 42.117, "peak_memory_bytes": 812345678},
     }
@@ -378,6 +395,16 @@ def test_text_from_outside_is_escaped(html, markdown):
     assert r"tiny \<lrm\>" in markdown
 
 
+def test_every_claim_shows_its_two_numbers_and_its_condition(html, markdown):
+    """Catches swapped columns, a claim left out, and a bound turned round."""
+    page = Reader(html).text
+    assert "Mixing always pays costs < gains | & so on ≤ 1.01 2.52" in page
+    assert "The mix has the error of α_κ ≤ 1 ≤ 0.502 0.412 ± 0.0012 Bates & Granger 1969" in page
+    assert r"| Mixing always pays | costs \< gains \| & so on | ≤ 1.01 | 2.52 |" in markdown
+    assert "| The mix has the error of α_κ ≤ 1 | ≤ 0.502 | 0.412 ± 0.0012 | Bates & Granger 1969 |" in markdown
+    assert page.index("Mixing always pays") < page.index("The mix has the error")
+
+
 def test_warnings_come_first(html):
     assert html.index("Only 64 prompts") < html.index("α* is uncertain")
 
@@ -437,7 +464,7 @@ def test_rendering_leaves_the_results_alone():
 
 
 @pytest.mark.parametrize(
-    "change", [{"cost": None}, {"versions": None}, {"alerts": None}, {"exact": None}, {"model": {}}]
+    "change", [{"cost": None}, {"versions": None}, {"alerts": None}, {"exact": None}, {"model": {}}, {"claims": None}]
 )
 def test_missing_parts_are_tolerated(change):
     results = sample() | change
