@@ -57,7 +57,7 @@ class RunSettings:
     regime: str = "correct"
     prompts: int = 4
     batch_size: int = 4
-    steps: int = 6
+    steps: int = 4
     kappa: float = 0.1
     draws: int = 4
     seed: int = 0
