@@ -159,26 +159,41 @@ def draw_tightness(table: pd.DataFrame) -> Figure:
 
 
 def draw_best_weights(table: pd.DataFrame) -> Figure:
-    """One panel per regime: predicted and realised best weights against kappa, on the isotropic quadratic."""
-    shown = ("steady gradient", "average gradient", "final loss")
-    isotropic = table[(table["hessian"] == next(iter(CURVATURES))) & table["yardstick"].isin(shown)]
-    longest = isotropic["steps"].max()
-    rows = isotropic[isotropic["steps"].isin((0, longest))]
-    figure, axes = _panels(rows["problem"].nunique(), 2.6)
-    for ax, (problem, mine) in zip(axes, rows.groupby("problem", sort=False), strict=True):
+    """Predicted and realised best weights against kappa: regimes side by side, Hessians below one another."""
+    rows = best_weights_drawn(table)
+    hessians, problems = rows["hessian"].unique(), rows["problem"].unique()
+    with figures.paper_style():
+        figure = Figure(figsize=(figures.TEXT_WIDTH, 0.6 + 1.9 * len(hessians)), layout="constrained")
+        axes = figure.subplots(len(hessians), len(problems), squeeze=False)
+    for (i, j), ax in np.ndenumerate(axes):
+        mine = rows[(rows["hessian"] == hessians[i]) & (rows["problem"] == problems[j])]
         figures.plot_best_weight(mine, ax)
-        ax.set_title(str(problem), fontsize="small")
-    return _with_legend(figure, axes)
+        if i == 0:
+            ax.set_title(str(problems[j]), fontsize="small")
+        ax.set_xlabel(ax.get_xlabel() if i == len(hessians) - 1 else "")
+        ax.set_ylabel(f"{hessians[i]}\n{ax.get_ylabel()}" if j == 0 else "")
+    return _with_legend(figure, [axes[0, 0]])
+
+
+def best_weights_drawn(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the table "best_weights" that the figure shows: three yardsticks at the longest horizon."""
+    shown = table[table["yardstick"].isin(("steady gradient", "average gradient", "final loss"))]
+    return shown[shown["steps"].isin((0, shown["steps"].max()))]
 
 
 def draw_schedules(table: pd.DataFrame) -> Figure:
     """One panel per regime: losses under cosine decay, on the isotropic quadratic."""
-    rows = table[table["hessian"] == next(iter(CURVATURES))]
+    rows = schedules_drawn(table)
     figure, axes = _panels(rows["problem"].nunique(), 2.5)
     for ax, (problem, mine) in zip(axes, rows.groupby("problem", sort=False), strict=True):
         figures.plot_schedule_losses(mine, ax)
         ax.set_title(str(problem), fontsize="small")
     return _with_legend(figure, axes, columns=4)
+
+
+def schedules_drawn(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the table "schedule_paths" that the figure shows."""
+    return table[table["hessian"] == next(iter(CURVATURES))]
 
 
 def _panels(count: int, height: float) -> tuple[Figure, list]:
