@@ -112,8 +112,8 @@ class PairScores:
     Attributes:
         log_probs: the log-probabilities of the same sequences.
         gram: [G, m, m] inner products <s_j, s_k> within each of the G parameter groups.
-        with_totals: [G, m, A] inner products <s_j, V_a> with the totals V_a = sum_i v_a(i) over all pairs;
-            A = 0 when the totals were not asked for.
+        with_totals: [G, A, A] inner products <v_a, V_b> of the pair's own vectors v_a = sum_j c_aj s_j with the
+            totals V_b = sum_i v_b(i) over all pairs; [G, 0, 0] when they were not asked for.
         sketches: [G, A, k] count sketches of v_a(i), whose inner products across pairs estimate <v_a(i), v_b(j)>
             without bias and with relative error of order 1/sqrt(k); they serve the size of intervals only.
     """

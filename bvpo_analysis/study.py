@@ -104,7 +104,7 @@ class Study:
         reference: ReasoningModel | None = None,
         empty_mode: EmptyMode = "prefilled",
         parameters: str | None = None,
-        engine: str = "vmap",
+        engine: str = "auto",
         blocks: Path | None = None,
         label: str = "scores",
     ) -> "Study":
@@ -119,7 +119,7 @@ class Study:
             reference: pi_ref; the model itself when not given.
             empty_mode: empty block prefilled (not scored) or generated (scored).
             parameters: regular expression of the parameters to differentiate.
-            engine: score engine.
+            engine: score engine: "hooks", "vmap", "loop", or "auto", the fastest that serves the model.
             blocks: folder for resumable blocks.
             label: text of the progress bar.
 

@@ -149,7 +149,7 @@ class ByHand:
                 PairScores(
                     log_probs=p,
                     gram=np.stack([v[:, c] @ v[:, c].T for c in cuts]),
-                    with_totals=np.stack([v[:, c] @ totals[:, c].T for c in cuts]),
+                    with_totals=np.stack([mean[:, c] @ totals[:, c].T for c in cuts]),
                     sketches=masks[:, None, :] * mean,
                 )
                 for p, v, mean in zip(pairs, vectors, own, strict=True)

@@ -135,11 +135,10 @@ def _products(
             f"prompt {logs.prompt_id!r} is not at its reference, where alone g_t is unbiased; enumerate the traces"
         )
     gram = pair.gram[which].sum(axis=0)
-    with_totals = pair.with_totals[which].sum(axis=0)
+    (tt, te), (et, ee) = pair.with_totals[which].sum(axis=0)[np.ix_(columns, columns)]  # <t, V_t>, <t, V_e>, ...
     each = trace.coefficients(logs)
     t, e = mean_coefficients(trace, logs), mean_coefficients(empty, logs)
     d = e - t
-    v_t, v_e = with_totals[:, columns[0]], with_totals[:, columns[1]]
     weights = trace.weights(logs)
 
     def mean_product(a: Floats, b: Floats) -> float:
@@ -155,11 +154,11 @@ def _products(
         "t_var": mean_product(each - t, each - t),
         "diff_sq": mean_product(each - e, each - e),
         "t_diff": mean_product(each, each - e),
-        "t_Vt": float(t @ v_t),
-        "t_Ve": float(t @ v_e),
-        "e_Vt": float(e @ v_t),
-        "e_Ve": float(e @ v_e),
-        "t_Vd": float(t @ (v_e - v_t)),
-        "d_Vt": float(d @ v_t),
-        "d_Vd": float(d @ (v_e - v_t)),
+        "t_Vt": float(tt),
+        "t_Ve": float(te),
+        "e_Vt": float(et),
+        "e_Ve": float(ee),
+        "t_Vd": float(te - tt),
+        "d_Vt": float(et - tt),
+        "d_Vd": float(ee - et - te + tt),
     }

@@ -66,7 +66,8 @@ class EnumeratedPopulation:
         for pair, mean, i in zip(pairs, means, prompts, strict=True):
             here = self.rows[i]
             products = self.gram[np.ix_(here, here)][None]
-            scored.append(PairScores(pair, products, with_totals[here][None], (mean @ self._factor[here])[None]))
+            own = (mean @ with_totals[here])[None]
+            scored.append(PairScores(pair, products, own, (mean @ self._factor[here])[None]))
         return ScoreSet(
             pairs=tuple(scored),
             groups=("all",),

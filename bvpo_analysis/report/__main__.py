@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--empty-mode", help="empty block prefilled (not scored) or generated (scored); default prefilled")
     p.add_argument("--params", metavar="REGEX", help="differentiate matching parameters only (default: all)")
     p.add_argument("--limit", type=int, metavar="N", help="use N pairs only")
-    p.add_argument("--engine", help="score engine: auto, vmap, hooks or loop (default: vmap)")
+    p.add_argument("--engine", help="score engine: auto, vmap, hooks or loop (default: auto, the fastest that fits)")
     p.add_argument("--quick", action="store_true", help="use 64 pairs (same as --limit 64)")
     p.add_argument("--from", dest="from_config", metavar="CONFIG", help="replay the config.yaml of an earlier run")
     p.add_argument("--dry-run", action="store_true", help="print what it would cost, write nothing")

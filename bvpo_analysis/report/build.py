@@ -39,7 +39,7 @@ from bvpo_analysis.report.run_folder import (
 )
 from bvpo_analysis.scores import ENGINE_NAMES, score_engine
 from bvpo_analysis.scores.log_probs import batches_by_length
-from bvpo_analysis.scores.passes import BLOCK, BUFFER_BYTES
+from bvpo_analysis.scores.passes import BLOCK, BUFFER_BYTES, kept_blocks
 from bvpo_analysis.scores.plan import plan_pair
 from bvpo_analysis.study import Study, require_identified
 
@@ -266,7 +266,8 @@ def dry_run(config: ReportConfig) -> str:
     per_token = (time.perf_counter() - begun) / sum(len(sequence.ids) for sequence in first)
     sequences = sum(len(plan.sequences) for plan in plans)
     tokens = sum(len(sequence.ids) for plan in plans for sequence in plan.sequences)
-    passes = 1 if exact else 2
+    kept = len(plans) if exact else BLOCK * kept_blocks(len(plans), 2, engine)
+    again = sum(len(sequence.ids) for plan in plans[kept:] for sequence in plan.sequences)
     check = 0
     if inputs.exact is not None:
         sample = inputs.pairs[: checked_prompts(len(inputs.pairs))]
@@ -276,11 +277,13 @@ def dry_run(config: ReportConfig) -> str:
     largest = max(len(plan.sequences) for plan in plans) * row
     widest = max(len(batch) for plan in plans for batch in batches_by_length(plan.sequences)) * row
     totals = (3 if exact else 2) * engine.size * 8
-    memory = max(largest, BUFFER_BYTES) + 2 * widest + 2 * largest + totals
+    own = 0 if exact else min(kept, len(plans)) * 2 * row
+    memory = max(largest, BUFFER_BYTES) + 2 * widest + 2 * largest + totals + own
     return (
-        f"pairs {len(plans)}, distinct sequences {sequences}, tokens {tokens}, passes {passes}"
+        f"pairs {len(plans)}, distinct sequences {sequences}, tokens {tokens}"
+        f"{f', {again} of them twice' if again else ''}"
         f"{f', and {check} tokens to check the exact table' if check else ''}\n"
-        f"time about {(passes * tokens + check) * per_token:.0f} s for scoring\n"
+        f"time about {(tokens + again + check) * per_token:.0f} s for scoring\n"
         f"peak memory about {memory / 2**20:.0f} MiB beyond model and libraries ({engine.size} parameters)\n"
         f"nothing was written"
     )

@@ -38,7 +38,7 @@ class ReportConfig:
     empty_mode: Literal["prefilled", "generated"] = "prefilled"
     params: str | None = None
     limit: int | None = None
-    engine: str = "vmap"
+    engine: str = "auto"
 
     def __post_init__(self) -> None:
         whole = {"seed": self.seed, "batch_size": self.batch_size, "limit": self.limit}

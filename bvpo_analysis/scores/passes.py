@@ -1,11 +1,14 @@
-"""Two passes over the data: inner products for every moment, in memory that does not grow with pairs x parameters.
+"""Inner products for every moment, in memory that does not grow with pairs x parameters.
 
-Pass 1 backpropagates every distinct sequence of a pair once, keeps the within-pair Gram matrix <s_j, s_k> and adds the
-pair's v_a = sum_j c_aj s_j to running totals V_a (one P-vector per declared estimator). Pass 2 recomputes the scores
-and keeps <s_j, V_a>. U-statistics of squared norms need only sum_i v_i; their delete-a-prompt jackknife needs <v_i, V>
-and <v_i, v_i>: so two passes serve every moment and every interval, and no N x N matrix and no N x P array exists. The
-spread of the U-statistics near zero needs products across pairs, to a few per cent only: pass 1 keeps a count sketch of
-each v_a (k numbers instead of P).
+Every distinct sequence of a pair is backpropagated once. That gives the within-pair Gram matrix <s_j, s_k> and the
+pair's own vectors v_a = sum_j c_aj s_j, which are added to running totals V_a (one P-vector per declared estimator).
+U-statistics of squared norms need only sum_i v_i; their delete-a-prompt jackknife needs <v_i, V> and <v_i, v_i>: so
+the products of the own vectors with the final totals complete every moment and every interval, and no N x N matrix and
+no N x P array exists. The own vectors of a study wait in memory for the totals while they fit into ``OWN_BYTES``;
+beyond, a second pass computes them again. The spread of the U-statistics near zero needs products across pairs, to a
+few per cent only: a count sketch of each v_a serves (k numbers instead of P).
+
+Products of float32 scores are taken in float32 over short chunks of columns and added up in float64.
 
 The unit of work is a block of eight consecutive pairs. Batches never cross a block, and totals merge in block order in
 float64, so an interrupted run resumes to bit-identical results.
@@ -35,6 +38,12 @@ BLOCK = 8
 """Pairs per unit of work."""
 BUFFER_BYTES = 256 * 2**20
 """Score rows held at once; pairs of a block are taken in panels that fit, at least one pair at a time."""
+OWN_BYTES = 2**30
+"""Own vectors kept for the products with the totals; what does not fit is computed twice."""
+PANEL = 16384
+"""Columns of scores that are taken at once; they stay in the cache."""
+CHUNK = 512
+"""Columns whose products are added up in the type of the scores; the sums of chunks are added up in float64."""
 SKETCH = 1024
 """Length k of a count sketch."""
 
@@ -57,7 +66,7 @@ def score_pairs(
     empty_mode: EmptyMode = "prefilled",
     enumerate_traces: TraceEnumerator | None = None,
     parameters: str | None = None,
-    engine: str = "vmap",
+    engine: str = "auto",
     settings: Mapping[str, Any] | None = None,
     blocks: Path | None = None,
     label: str = "scores",
@@ -69,12 +78,12 @@ def score_pairs(
         pairs: the data.
         traces: posterior traces per answer to use.
         totals: the per-pair vectors to accumulate over pairs, by name.
-        leave_one_out: make the second pass (products with the totals), which intervals need.
+        leave_one_out: take the products with the totals, which intervals need.
         reference: pi_ref; the model itself when not given.
         empty_mode: whether the empty block is prefilled (not scored) or generated (scored).
         enumerate_traces: score all traces of each prompt instead of the sampled ones.
         parameters: regular expression of the parameters to differentiate.
-        engine: "vmap", "hooks", "loop" or "auto".
+        engine: "hooks", "vmap", "loop", or "auto": hooks where they serve the whole model, else vmap.
         settings: what the totals depend on, kept with the result.
         blocks: folder for finished blocks; a later call with the same arguments resumes there.
         label: text of the progress bar.
@@ -101,6 +110,7 @@ def score_pairs(
         "parameters": parameters,
         "totals": list(totals or {}),
         "settings": dict(settings or {}),
+        "products": "own vectors",
         "config": str(getattr(lrm.model, "config", None)),
         "prompts": [plan.pair.prompt_id for plan in plans],
         "sequences": [[(s.ids, s.score_start, s.answer_start) for s in plan.sequences] for plan in plans],
@@ -108,19 +118,27 @@ def score_pairs(
     }
     store = BlockStore(blocks, key) if blocks is not None else None
     starts = range(0, len(plans), BLOCK)
-    passes = 2 if leave_one_out and totals else 1
+    finish = leave_one_out and bool(totals)
+    kept: dict[int, list[torch.Tensor]] = {}
+    room = kept_blocks(len(plans), len(task.totals), scorer) if finish else 0
 
     vectors = torch.zeros(len(task.totals), scorer.size, dtype=torch.float64, device=scorer.device)
     scored: list[PairScores] = []
     done = 0
-    with tqdm(total=passes * len(plans), desc=label, unit="pair", leave=False) as progress:
+    with tqdm(total=len(plans), desc=label, unit="pair", leave=False) as progress:
         if store is not None:
             done, vectors = store.restore(vectors)
             for start in starts[:done]:
                 scored.extend(store.read("gram", start).pairs)
                 progress.update(min(BLOCK, len(plans) - start))
         for index, start in enumerate(starts[done:], start=done + 1):
-            block = [task.gram(plan, rows, parts, vectors) for plan, rows, parts in task.rows(start)]
+            block, own = [], []
+            for plan, rows, parts in task.rows(start):
+                pair, vector = task.gram(plan, rows, parts, vectors)
+                block.append(pair)
+                own.append(vector)
+            if len(kept) < room:
+                kept[start] = own
             scored.extend(block)
             if store is not None:
                 store.write("gram", start, _score_set(tuple(block), scorer, {}, None, {}))
@@ -129,24 +147,39 @@ def score_pairs(
             if index % TRIM_EVERY == 0:
                 return_freed_memory()
 
-        if passes == 2:
-            for index, start in enumerate(starts, start=1):
-                if store is not None and store.has("products", start):
-                    block = list(store.read("products", start).pairs)
-                else:
-                    here = scored[start : start + BLOCK]
-                    block = [
-                        task.products(pair, rows, vectors)
-                        for pair, (_, rows, _) in zip(here, task.rows(start), strict=True)
-                    ]
-                    if store is not None:
-                        store.write("products", start, _score_set(tuple(block), scorer, task.totals, None, {}))
-                scored[start : start + BLOCK] = block
+        again = set(starts) - set(kept) if finish else set()
+        progress.reset(total=len(plans) + sum(min(BLOCK, len(plans) - start) for start in again))
+        progress.update(len(plans))
+        for index, start in enumerate(starts if finish else (), start=1):
+            if store is not None and store.has("products", start):
+                block = list(store.read("products", start).pairs)
+            else:
+                here = scored[start : start + BLOCK]
+                own_vectors = kept.pop(start) if start in kept else task.own_again(start, here)
+                block = [task.products(pair, vector, vectors) for pair, vector in zip(here, own_vectors, strict=True)]
+                if store is not None:
+                    store.write("products", start, _score_set(tuple(block), scorer, task.totals, None, {}))
+            scored[start : start + BLOCK] = block
+            if start in again:
                 progress.update(len(block))
-                if index % TRIM_EVERY == 0:
-                    return_freed_memory()
+            if index % TRIM_EVERY == 0:
+                return_freed_memory()
     gram = np.stack([(vectors[:, c] @ vectors[:, c].T).cpu().numpy() for c in scorer.columns])
     return _score_set(tuple(scored), scorer, task.totals, gram, settings or {})
+
+
+def kept_blocks(pairs: int, totals: int, scorer: ScoreEngine) -> int:
+    """How many blocks' own vectors are kept in memory; those of the others are computed twice."""
+    block = BLOCK * totals * scorer.size * scorer.buffer(0).element_size()
+    return min(-(-pairs // BLOCK), OWN_BYTES // max(block, 1))
+
+
+def chunked_products(rows: torch.Tensor) -> torch.Tensor:
+    """Inner products [m, m] of rows [m, n] in float64, from products over ``CHUNK`` columns in the type of the rows."""
+    whole = rows.shape[1] // CHUNK * CHUNK
+    rest = rows[:, whole:]
+    chunks = rows[:, :whole].unflatten(1, (-1, CHUNK)).transpose(0, 1)
+    return torch.bmm(chunks, chunks.transpose(1, 2)).sum(0, dtype=torch.float64) + rest @ rest.T
 
 
 def return_freed_memory() -> None:
@@ -175,6 +208,11 @@ def _score_set(
         totals_gram=np.zeros((len(scorer.groups), 0, 0)) if totals_gram is None else totals_gram,
         settings=dict(settings),
     )
+
+
+def _computing(rows: torch.Tensor) -> torch.dtype:
+    """The type products are taken in: that of the scores, but no less than float32."""
+    return torch.promote_types(rows.dtype, torch.float32)
 
 
 class _Task:
@@ -228,24 +266,44 @@ class _Task:
         rows: torch.Tensor,
         parts: tuple[torch.Tensor, torch.Tensor],
         vectors: torch.Tensor,
-    ) -> PairScores:
-        """Pass 1 on one pair; adds its v_a to ``vectors`` [A, P] in place."""
+    ) -> tuple[PairScores, torch.Tensor]:
+        """Within-pair products of one pair, and its v_a [A, P], which are added to ``vectors`` [A, P] in place."""
         log_probs = self._log_probs(plan, parts)
-        coefficients = np.array([f(log_probs) for f in self.totals.values()]).reshape(-1, log_probs.size)
-        weights = torch.from_numpy(coefficients).to(rows.device)
-        gram = np.empty((len(self.scorer.groups), log_probs.size, log_probs.size))
-        sketches = torch.zeros(len(gram), len(coefficients), SKETCH, dtype=torch.float64, device=rows.device)
+        weights = self.weights(log_probs, rows)
+        gram = torch.zeros(len(self.scorer.groups), log_probs.size, log_probs.size, dtype=torch.float64)
+        own = self.own(weights, rows, gram)
+        sketches = torch.zeros(len(gram), len(own), SKETCH, dtype=torch.float64, device=rows.device)
         for g, columns in enumerate(self.scorer.columns):
-            group = rows[:, columns].double()
-            gram[g] = (group @ group.T).cpu().numpy()
-            own = weights @ group
-            vectors[:, columns] += own
-            sketches[g].index_add_(1, self._bucket[columns], own * self._sign[columns])
-        return PairScores(log_probs, gram, np.zeros((len(gram), log_probs.size, 0)), sketches.cpu().numpy())
+            group = own[:, columns].double()
+            vectors[:, columns] += group
+            sketches[g].index_add_(1, self._bucket[columns], group * self._sign[columns])
+        return PairScores(log_probs, gram.numpy(), np.zeros((len(gram), 0, 0)), sketches.cpu().numpy()), own
 
-    def products(self, pair: PairScores, rows: torch.Tensor, vectors: torch.Tensor) -> PairScores:
-        """Pass 2 on one pair: <s_j, V_a> per group."""
-        by_group = [(rows[:, c].double() @ vectors[:, c].T).cpu().numpy() for c in self.scorer.columns]
+    def weights(self, log_probs: PairLogProbs, rows: torch.Tensor) -> torch.Tensor:
+        """Coefficients [A, m] of a pair's own vectors."""
+        coefficients = np.array([f(log_probs) for f in self.totals.values()]).reshape(-1, log_probs.size)
+        return torch.from_numpy(coefficients).to(rows.device, _computing(rows))
+
+    def own(self, weights: torch.Tensor, rows: torch.Tensor, gram: torch.Tensor | None = None) -> torch.Tensor:
+        """A pair's v_a [A, P]; adds the products of its scores, per group, to ``gram`` [G, m, m] in place."""
+        own = torch.empty(len(weights), rows.shape[1], dtype=weights.dtype, device=rows.device)
+        for g, columns in enumerate(self.scorer.columns):
+            for start in range(columns.start, columns.stop, PANEL):
+                panel = slice(start, min(start + PANEL, columns.stop))
+                scores = rows[:, panel].to(weights.dtype)
+                own[:, panel] = weights @ scores
+                if gram is not None:
+                    gram[g] += chunked_products(scores).cpu()
+        return own
+
+    def own_again(self, start: int, pairs: Sequence[PairScores]) -> Iterator[torch.Tensor]:
+        """The v_a [A, P] of each pair of the block that begins at ``start``, from its scores computed once more."""
+        for pair, (_, rows, _) in zip(pairs, self.rows(start), strict=True):
+            yield self.own(self.weights(pair.log_probs, rows), rows)
+
+    def products(self, pair: PairScores, own: torch.Tensor, vectors: torch.Tensor) -> PairScores:
+        """Products <v_a, V_b> of one pair's own vectors with the totals, per group."""
+        by_group = [(own[:, c].double() @ vectors[:, c].T).cpu().numpy() for c in self.scorer.columns]
         return PairScores(pair.log_probs, pair.gram, np.stack(by_group), pair.sketches)
 
     def _log_probs(self, plan: PairSequences, parts: tuple[torch.Tensor, torch.Tensor]) -> PairLogProbs:

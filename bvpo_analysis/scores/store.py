@@ -97,12 +97,12 @@ def load_scores(path: str | Path) -> ScoreSet:
             PairScores(
                 log_probs,
                 take("gram", "gram", groups * m * m).reshape(groups, m, m),
-                take("with_totals", "with_totals", groups * m * columns).reshape(groups, m, columns),
+                take("with_totals", "with_totals", groups * columns**2).reshape(groups, columns, columns),
                 arrays["sketches"][i],
             )
         )
         sizes = {"sequence": m, "draw": r, "support": 2 * e, "gram": groups * m * m}
-        sizes["with_totals"] = groups * m * columns
+        sizes["with_totals"] = groups * columns**2
         at = {name: at[name] + sizes[name] for name in at}
     return ScoreSet(
         pairs=tuple(pairs),

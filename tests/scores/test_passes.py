@@ -14,7 +14,16 @@ from bvpo_analysis.lrm.loading import ReasoningModel, weights_fingerprint
 from bvpo_analysis.objectives import DPO
 from bvpo_analysis.preferences import shipped_pairs
 from bvpo_analysis.records import Completion
-from bvpo_analysis.scores import VmapEngine, load_scores, passes, plan_pair, save_scores, score_pairs, store
+from bvpo_analysis.scores import (
+    HooksEngine,
+    VmapEngine,
+    load_scores,
+    passes,
+    plan_pair,
+    save_scores,
+    score_pairs,
+    store,
+)
 from bvpo_analysis.scores.gram import full_gram
 from bvpo_analysis.scores.log_probs import sequence_log_probs
 
@@ -84,9 +93,11 @@ def test_the_passes_equal_the_full_gram_matrix(lrm64, pairs, enumerate_traces):
         first = here.stop
     products = gram @ coefficients.T  # [G, N, A]
     first = 0
+    largest = max(abs(pair.with_totals).max() for pair in scores.pairs)
     for pair in scores.pairs:
         here = slice(first, first + pair.log_probs.size)
-        np.testing.assert_allclose(pair.with_totals, products[:, here], rtol=1e-10, atol=1e-10 * abs(products).max())
+        own = coefficients[:, here] @ products[:, here]
+        np.testing.assert_allclose(pair.with_totals, own, rtol=1e-10, atol=1e-10 * largest)
         first = here.stop
     expected = coefficients @ products
     np.testing.assert_allclose(scores.totals_gram, expected, rtol=1e-10, atol=1e-10 * abs(expected).max())
@@ -124,11 +135,50 @@ def test_panels_of_any_size_give_the_same_numbers(lrm64, pairs, monkeypatch):
         np.testing.assert_allclose(a.gram, b.gram, rtol=1e-10, atol=1e-10 * abs(b.gram).max())
 
 
+def test_own_vectors_computed_again_equal_those_kept(lrm, pairs, monkeypatch):
+    """Catches totals of one pass against vectors of another: bit for bit, with room for none, one block and all."""
+    options = {"traces": 2, "totals": totals_of(TRACE, EMPTY), "parameters": r"layers\.0\.mlp\.up|^model\.norm"}
+    expected = score_pairs(lrm, pairs, **options)
+    scorer = VmapEngine(lrm.model, options["parameters"])
+    assert passes.kept_blocks(len(pairs), 2, scorer) == 2
+    block = passes.BLOCK * 2 * scorer.size * 4
+    for room, blocks in ((0, 0), (block, 1)):
+        monkeypatch.setattr(passes, "OWN_BYTES", room)
+        assert passes.kept_blocks(len(pairs), 2, scorer) == blocks
+        same_scores(score_pairs(lrm, pairs, **options), expected)
+
+
+def test_products_of_float32_scores_lose_nothing_that_matters(lrm, pairs):
+    """Each product to 1e-6 of the lengths of its factors, against float64 products of the same scores."""
+    scores = score_pairs(lrm, pairs[:3], traces=2, totals=totals_of(TRACE, EMPTY), engine="hooks")
+    plans = [plan_pair(lrm.assembler, pair, traces=2) for pair in pairs[:3]]
+    engine = HooksEngine(lrm.model)
+    sequences = [s for plan in plans for s in plan.sequences]
+    held = engine.buffer(len(sequences))
+    engine.fill(sequences, held)
+    first, own = 0, []
+    for plan, pair in zip(plans, scores.pairs, strict=True):
+        here = held[first : first + len(plan.sequences)].double()
+        first += len(plan.sequences)
+        own.append(np.array([mean_coefficients(f, pair.log_probs) for f in (TRACE, EMPTY)]) @ here.numpy())
+        for g, columns in enumerate(engine.columns):
+            group = here[:, columns]
+            lengths = group.norm(dim=1).numpy()
+            error = abs(pair.gram[g] - (group @ group.T).numpy())
+            assert (error <= 1e-6 * np.outer(lengths, lengths)).all()
+    totals = sum(own)
+    for vectors, pair in zip(own, scores.pairs, strict=True):
+        for g, columns in enumerate(engine.columns):
+            a, b = vectors[:, columns], totals[:, columns]
+            bound = 1e-6 * np.outer(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1))
+            assert (abs(pair.with_totals[g] - a @ b.T) <= bound).all()
+
+
 def test_without_totals_there_is_one_pass_and_without_the_second_no_products(lrm, pairs):
     plain = score_pairs(lrm, pairs[:2], traces=1, parameters=PARAMETERS)
     assert plain.totals == ()
     assert plain.totals_gram.shape == (3, 0, 0)
-    assert plain.pairs[0].with_totals.shape == (3, plain.pairs[0].log_probs.size, 0)
+    assert plain.pairs[0].with_totals.shape == (3, 0, 0)
     options = {"traces": 1, "totals": totals_of(TRACE), "parameters": PARAMETERS}
     one, two = (score_pairs(lrm, pairs[:2], leave_one_out=flag, **options) for flag in (False, True))
     assert one.pairs[0].with_totals.shape[2] == 0
@@ -458,6 +508,7 @@ def test_damaged_totals_stop_the_resumed_run(lrm, many, tmp_path):
 @pytest.mark.parametrize("options", [{"engine": "fast"}, {"pairs": ()}])
 def test_wrong_usage(lrm, pairs, options):
     data = options.pop("pairs", pairs[:1])
-    says = "unknown engine 'fast'; choose among auto, vmap, hooks, loop" if options else "no preference pairs to score; check --data"
+    unknown = "unknown engine 'fast'; choose among auto, vmap, hooks, loop"
+    says = unknown if options else "no preference pairs to score; check --data"
     with pytest.raises(InputError, match=says):
         score_pairs(lrm, data, **options)
