@@ -191,8 +191,9 @@ def regret(alpha: ArrayLike, best: ArrayLike, distance: ArrayLike) -> Floats:
 def optimal_error(error_t: ArrayLike, error_e: ArrayLike, cross: ArrayLike) -> Floats:
     """q* = (A C - B^2) / D, the least MSE over all weights, also those outside [0, 1].
 
-    Proof: q(alpha*) = C - (C - B)^2 / D and C D - (C - B)^2 = A C - B^2. Evaluated as the product of sqrt(AC) - |B| and
-    sqrt(AC) + |B| over D, which neither overflows nor loses more digits than the inputs imply.
+    Proof: q(alpha*) = C - (C - B)^2 / D and C D - (C - B)^2 = A C - B^2. Evaluated for 0 < B < min(A, C) as
+    m - (m - B)^2 / D with m = min(A, C), which keeps its digits for close estimators, and otherwise as the product of
+    sqrt(AC) - |B| and sqrt(AC) + |B| over D, which keeps them for a small q*. Neither form overflows.
 
     Returns:
         q* in [0, min(A, C)]; A where the estimators coincide; 0 where B^2 exceeds A C by rounding.
@@ -329,5 +330,10 @@ def _optimal_error(a: Floats, c: Floats, b: Floats, distance: Floats) -> Floats:
     degenerate = is_degenerate(distance, a + c)
     root = np.sqrt(a) * np.sqrt(c)
     # sqrt(AC) - |B| is at most D/2, so dividing first cannot overflow.
-    share = np.maximum(root - np.abs(b), 0.0) / np.where(degenerate, 1.0, distance)
-    return np.where(degenerate, a, share * (root + np.abs(b)))
+    safe = np.where(degenerate, 1.0, distance)
+    product = np.maximum(root - np.abs(b), 0.0) / safe * (root + np.abs(b))
+    # Between the estimators, for B > 0, q* is m (1 - w) + B w with w <= 1/2: a mean, in which nothing cancels.
+    better = np.minimum(a, c)
+    between = (b > 0) & (b < better) & ~degenerate
+    weight = np.where(between, better - b, 0.0) / safe
+    return np.where(degenerate, a, np.where(between, better - (better - b) * weight, product))
