@@ -29,13 +29,13 @@ def main() -> int:
     subjects = {name: runner.subject(name) for name in runner.chosen_modules(arguments.modules)}
     if not arguments.skip_baseline:
         broken = False
-        for subject, verdict in runner.baseline(subjects.values(), limit=10 * arguments.limit):
-            print(f"baseline {subject.module:<34}{verdict.seconds:6.1f} s  {len(subject.tests)} files", flush=True)
+        for name, verdict in runner.baseline(subjects.values(), limit=arguments.limit):
             if verdict.status != "survived":
-                print(f"  fails unmutated: {verdict.status} {' '.join(verdict.by)}")
+                print(f"without any mutant, {name}: {verdict.status} {' '.join(verdict.by)}", flush=True)
                 broken = True
         if broken:
             return 1
+        print(f"without any mutant: {len(subjects)} modules pass their tests", flush=True)
     mutants = runner.mutants_of(subjects.values())
     chosen = runner.sample(mutants, arguments.count, arguments.seed)
     print(f"{len(chosen)} of {sum(map(len, mutants.values()))} mutants, seed {arguments.seed}", flush=True)

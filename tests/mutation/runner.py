@@ -81,10 +81,17 @@ def read_results(path: Path) -> dict[str, Result]:
     return found
 
 
-def baseline(subjects: Iterable[Subject], *, root: Path = ROOT, limit: float) -> Iterator[tuple[Subject, Verdict]]:
-    """Each module unmutated, with all examples; anything but "survived" makes its results meaningless."""
+def baseline(subjects: Iterable[Subject], *, root: Path = ROOT, limit: float) -> Iterator[tuple[str, Verdict]]:
+    """The code as it is: the doctests of each module, then all test files at once, with all examples.
+
+    Anything but "survived" makes the results meaningless.
+    """
+    subjects = list(subjects)
     for each in subjects:
-        yield each, Child(each.module, None, each.tests, root=root, profile="unshrunk", limit=limit).verdict()
+        yield f"doctests of {each.module}", Child(each.module, None, (), root=root, limit=limit).verdict()
+    files = sorted({test for each in subjects for test in each.tests})
+    child = Child(subjects[0].module, None, files, root=root, profile="unshrunk", limit=len(files) * limit)
+    yield f"{len(files)} test files", child.verdict()
 
 
 def run(

@@ -72,10 +72,10 @@ import runner
 root, out = Path(sys.argv[2]), Path(sys.argv[3])
 subjects = {"theory/line.py": runner.subject("theory/line.py", root)}
 mutants = [m for m in runner.mutants_of(subjects.values())["theory/line.py"] if m.after in json.loads(sys.argv[4])]
-(subject, base), = runner.baseline(subjects.values(), root=root, limit=20)
+base = [(name, v.status) for name, v in runner.baseline(subjects.values(), root=root, limit=20)]
 results = list(runner.run(subjects, mutants, out, root=root, jobs=2, limit=1))
 found = {r.mutant.after: [r.verdict.status, *r.verdict.by] for r in results}
-print(json.dumps({"baseline": [base.status, *base.by], "results": found}))
+print(json.dumps({"baseline": base, "results": found}))
 """
 
 
@@ -97,7 +97,7 @@ def test_verdicts_of_a_whole_module_and_a_second_call_that_goes_on(toy):
         return json.loads(done.stdout)
 
     found = call()
-    assert found["baseline"] == ["survived"]
+    assert found["baseline"] == [["doctests of theory/line.py", "survived"], ["2 test files", "survived"]]
     assert found["results"] == expected
     lines = out.read_text(encoding="utf-8").splitlines()
     assert len(lines) == len(expected)
