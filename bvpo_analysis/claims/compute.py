@@ -224,7 +224,7 @@ def _population(t: Floats, e: Floats, batch_size: int, traces: int) -> _Populati
         "trace_var": float(np.square(t - means[:, None]).sum(axis=2).mean()),
         "bias_e_sq": float(np.square(mean_e - mu).sum()),
         "var_e": float(np.square(e - mean_e).sum(axis=1).mean()),
-        "cov_te": float(((means - mu) * (e - mean_e)).sum(axis=1).mean()),
+        "data_cov": float(((means - mu) * (e - mean_e)).sum(axis=1).mean()),
     }
     return _Population(moments, batch_size, traces, FiniteLaw(weights, both[:, :d], both[:, d:], mu))
 

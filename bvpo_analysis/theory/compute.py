@@ -17,7 +17,7 @@ g_e has variance over prompts of its own and shares the prompts with g_t, and pr
     tau           its mean over prompts, E_x Tr Var_r(g_t | x)                 ``trace_var``
     v_t           Tr Var_x E[g_t | x]                                          ``data_var_t``
     v_e           Tr Var_x g_e                                                 ``var_e``
-    c             Tr Cov_x(E[g_t | x], g_e)                                    ``cov_te``
+    c             Tr Cov_x(E[g_t | x], g_e)                                    ``data_cov``
     K, B          traces per prompt, prompts per batch                         ``traces``, ``batch_size``
     c_t, c_e      cost of one trace pair, of one empty pair                    ``cost_trace``, ``cost_empty``
     c_x           cost of one prompt besides its traces                        ``cost_prompt``
@@ -33,7 +33,7 @@ from numpy.typing import ArrayLike
 
 from bvpo_analysis.records import Floats
 from bvpo_analysis.theory.arguments import check_cauchy_schwarz, counts, finite, nonnegative, positive
-from bvpo_analysis.theory.mixing import is_degenerate, optimal_weight
+from bvpo_analysis.theory.mixing import optimal_error, optimal_weight
 
 
 def mixed_error(trace_var: ArrayLike, bias_e_sq: ArrayLike, traces: ArrayLike = 1.0) -> Floats:
@@ -117,6 +117,9 @@ def traces_an_empty_is_worth(trace_var: ArrayLike, bias_e_sq: ArrayLike) -> Floa
 def equal_budget_traces(traces: ArrayLike, cost_trace: ArrayLike, cost_empty: ArrayLike) -> Floats:
     """K + c_e/c_t: the traces that K traces and one empty pair would have paid for, given the data.
 
+    Raises:
+        ValueError: an argument is not finite, K < 1, c_t is not positive, or c_e is negative.
+
     Example:
         >>> float(equal_budget_traces(traces=4.0, cost_trace=10.0, cost_empty=5.0))
         4.5
@@ -176,14 +179,13 @@ def population_mix(
     trace_var: ArrayLike,
     bias_e_sq: ArrayLike,
     var_e: ArrayLike,
-    cov_te: ArrayLike,
+    data_cov: ArrayLike,
     batch_size: ArrayLike,
     traces: ArrayLike = 1.0,
 ) -> PopulationMix:
     """Errors, weight and value of the mix on B i.i.d. prompts of K traces, g_e on the same prompts, b_t = 0.
 
     By total variance Tr Var(g_t) = (v_t + tau/K)/B and Tr Cov(g_t, g_e) = c/B, since g_e has no trace randomness.
-    q* = m - (m - c/B)^2 / D with m = min(A, C), the form that keeps relative accuracy when one error is small.
     Precisions add only if c = 0 (then q* = AC/(A + C), with C, not |b_e|^2).
 
     Raises:
@@ -191,21 +193,18 @@ def population_mix(
             B or K < 1.
 
     Example:
-        >>> mix = population_mix(data_var_t=1.0, trace_var=3.0, bias_e_sq=0.0, var_e=1.0, cov_te=1.0,
+        >>> mix = population_mix(data_var_t=1.0, trace_var=3.0, bias_e_sq=0.0, var_e=1.0, data_cov=1.0,
         ...                      batch_size=1)
         >>> float(mix.weight), float(mix.error)
         (0.0, 1.0)
     """
     v_t, tau, b, v_e = nonnegative(data_var_t=data_var_t, trace_var=trace_var, bias_e_sq=bias_e_sq, var_e=var_e)
-    (c,) = finite(cov_te=cov_te)
+    (c,) = finite(data_cov=data_cov)
     size, k = counts(batch_size=batch_size, traces=traces)
-    check_cauchy_schwarz(("data_var_t", v_t), ("var_e", v_e), ("cov_te", c))
+    check_cauchy_schwarz(("data_var_t", v_t), ("var_e", v_e), ("data_cov", c))
     error_t, error_e, cross = np.broadcast_arrays((v_t + tau / k) / size, b + v_e / size, c / size)
-    distance = np.maximum((error_t - cross) + (error_e - cross), 0.0)
-    low = np.minimum(error_t, error_e)
-    degenerate = is_degenerate(distance, error_t + error_e)
-    saved = np.where(degenerate, 0.0, (low - cross) ** 2 / np.where(degenerate, 1.0, distance))
-    return PopulationMix(error_t, error_e, cross, optimal_weight(error_t, error_e, cross), low - saved)
+    weight, error = optimal_weight(error_t, error_e, cross), optimal_error(error_t, error_e, cross)
+    return PopulationMix(error_t, error_e, cross, weight, error)
 
 
 def optimal_traces(
@@ -257,7 +256,10 @@ def variance_at_budget(
 
 
 def consistent_error(trace_var: ArrayLike, bias_coefficient_sq: ArrayLike, traces: ArrayLike) -> Floats:
-    """V/K + c^2/K^2: the MSE of a K-trace estimator whose bias is c/K, to leading order; it vanishes with K.
+    """V/K + c^2/K^2: the MSE of a K-trace estimator whose bias is c/K, to leading order; it vanishes as K grows.
+
+    Raises:
+        ValueError: an argument is not finite, V or c^2 is negative, or K < 1.
 
     Example:
         >>> float(consistent_error(trace_var=2.0, bias_coefficient_sq=8.0, traces=4.0))

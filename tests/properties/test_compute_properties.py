@@ -114,7 +114,7 @@ def test_g67_a_batch_against_the_population_gradient(population, size, k):
         trace_var=float(np.einsum("x,r,xrd->", p, q, (t - means[:, None]) ** 2)),
         bias_e_sq=float((mean_e - mu) @ (mean_e - mu)),
         var_e=float(p @ ((e - mean_e) ** 2).sum(axis=1)),
-        cov_te=float(p @ ((means - mu) * (e - mean_e)).sum(axis=1)),
+        data_cov=float(p @ ((means - mu) * (e - mean_e)).sum(axis=1)),
         batch_size=size,
         traces=k,
     )

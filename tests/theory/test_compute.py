@@ -18,7 +18,7 @@ from bvpo_analysis.theory.compute import (
     variance_at_budget,
 )
 
-POPULATION = {"data_var_t": 2.0, "trace_var": 6.0, "bias_e_sq": 0.3, "var_e": 1.5, "cov_te": 1.2}
+POPULATION = {"data_var_t": 2.0, "trace_var": 6.0, "bias_e_sq": 0.3, "var_e": 1.5, "data_cov": 1.2}
 COSTS = {"data_var_t": 2.0, "trace_var": 6.0, "cost_prompt": 5.0, "cost_trace": 1.5}
 
 
@@ -81,7 +81,7 @@ def test_population_mix_at_its_optimum():
 
 def test_population_mix_adds_precisions_only_without_shared_prompts():
     """Catches the conditional formula used against the population: it is off as soon as c is not 0."""
-    apart = population_mix(**{**POPULATION, "cov_te": 0.0}, batch_size=8.0)
+    apart = population_mix(**{**POPULATION, "data_cov": 0.0}, batch_size=8.0)
     assert float(1 / apart.error) == pytest.approx(float(1 / apart.error_t + 1 / apart.error_e), rel=1e-13)
     shared = population_mix(**POPULATION, batch_size=8.0)
     assert float(shared.error) > 1.05 * float(apart.error)
@@ -89,13 +89,13 @@ def test_population_mix_adds_precisions_only_without_shared_prompts():
 
 def test_population_mix_of_coinciding_estimators():
     """Catches 0/0: no trace noise, no bias, and g_e moves with g_t over prompts."""
-    mix = population_mix(data_var_t=2.0, trace_var=0.0, bias_e_sq=0.0, var_e=2.0, cov_te=2.0, batch_size=4.0)
+    mix = population_mix(data_var_t=2.0, trace_var=0.0, bias_e_sq=0.0, var_e=2.0, data_cov=2.0, batch_size=4.0)
     assert (float(mix.weight), float(mix.error)) == (0.5, 0.5)
 
 
 def test_population_mix_keeps_a_small_error():
     """Catches AC - B^2: with A = 1e-12 and C = 1 it would lose half of its digits."""
-    mix = population_mix(data_var_t=1e-12, trace_var=0.0, bias_e_sq=0.0, var_e=1.0, cov_te=0.9e-6, batch_size=1.0)
+    mix = population_mix(data_var_t=1e-12, trace_var=0.0, bias_e_sq=0.0, var_e=1.0, data_cov=0.9e-6, batch_size=1.0)
     exact = 1e-12 * (1 - 0.81) / (1e-12 + 1 - 1.8e-6)
     assert float(mix.error) == pytest.approx(exact, rel=1e-8)
 
@@ -159,7 +159,7 @@ def test_g13_bad_input_is_named(function, arguments, name):
     for bad in (np.nan, np.inf, np.array([1.0, np.nan])):
         with pytest.raises(ValueError, match=f"^{name} must be finite"):
             function(**{**arguments, name: bad})
-    if name in {"alpha", "cov_te"}:
+    if name in {"alpha", "data_cov"}:
         return
     limit = {"traces": 0.5, "batch_size": 0.5}.get(name, -1.0)
     with pytest.raises(ValueError, match=f"^{name} must"):
@@ -181,8 +181,8 @@ def test_zero_where_the_answer_would_be_infinite(function, arguments, name):
         function(**arguments)
 
 
-@pytest.mark.parametrize("cov_te", [2.0, -2.0])
-def test_an_impossible_covariance_raises(cov_te):
+@pytest.mark.parametrize("data_cov", [2.0, -2.0])
+def test_an_impossible_covariance_raises(data_cov):
     """Catches a covariance on the wrong scale: c^2 may not exceed v_t v_e = 3."""
     with pytest.raises(ValueError, match="Cauchy-Schwarz"):
-        population_mix(**{**POPULATION, "cov_te": cov_te}, batch_size=4.0)
+        population_mix(**{**POPULATION, "data_cov": data_cov}, batch_size=4.0)
