@@ -4,6 +4,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from bvpo_analysis.report.render import summary_table
 
 ROOT = Path(__file__).parents[1]
@@ -15,10 +17,21 @@ def test_quoted_summary_is_that_of_the_committed_results():
     assert summary_table(results["regimes"]["correct"]) in README
 
 
-def test_python_example_runs(capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    exec(compile(example.replace("limit=64", "limit=8"), "README.md", "exec"), {})
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+
+
+def test_the_first_python_example_runs(capsys):
+    exec(compile(EXAMPLES[0].replace("limit=64", "limit=8"), "README.md", "exec"), {})
     assert "batch_size" in capsys.readouterr().out
+
+
+def test_the_theory_example_prints_the_numbers_in_its_comments(capsys):
+    """Catches a closed form that changed under the README."""
+    exec(compile(EXAMPLES[1], "README.md", "exec"), {})
+    printed = [float(x) for x in re.findall(r"\d+\.\d*", capsys.readouterr().out)]
+    quoted = [float(x) for line in re.findall(r"\)\)  # ([\d., ]+)", EXAMPLES[1]) for x in line.split(",")]
+    assert len(quoted) == 8
+    assert printed == pytest.approx(quoted, rel=0.03)
 
 
 def test_every_make_target_it_names_exists():
