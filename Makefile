@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help report report-quick test test-slow mutation check format claims exact lrm pairs figures notebooks clean
+.PHONY: help report report-quick test test-slow mutation check format claims exact lrm pairs figures notebooks bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,13 @@ figures: $(VENV)/.run  ## redraw the paper figures from their committed results
 
 notebooks: $(VENV)/.test  ## execute the notebooks
 	$(RUN) -m pytest tests/test_notebooks.py
+
+$(VENV)/.bench: $(VENV)/.run pyproject.toml
+	$(RUN) -m pip install --quiet --editable '.[bench]'
+	touch $@
+
+bench: $(VENV)/.bench  ## measure the score engines: CPU time, memory and growth, as ratios to plain passes
+	$(RUN) benchmarks/run.py
 
 clean:  ## remove the environment and caches; runs/ is kept
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
