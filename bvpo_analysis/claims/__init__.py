@@ -56,6 +56,16 @@ def name_of(function: Callable[[], Claim]) -> str:
     return function.__name__.replace("_", "-")
 
 
+def families() -> dict[str, str]:
+    """The family of each claim, by its name.
+
+    Example:
+        >>> families()["theorem-1"]
+        'what mixing does to the error'
+    """
+    return {name_of(function): family for family, functions in CLAIMS.items() for function in functions}
+
+
 def measure(*words: str) -> list[Claim]:
     """Measure the claims whose name contains one of these words; all of them without arguments.
 
@@ -73,4 +83,4 @@ def measure(*words: str) -> list[Claim]:
     return [function() for name, function in known.items() if not words or any(word in name for word in words)]
 
 
-__all__ = ["CLAIMS", "measure", "name_of"]
+__all__ = ["CLAIMS", "families", "measure", "name_of"]

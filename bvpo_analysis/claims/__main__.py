@@ -5,12 +5,16 @@ Exit code 0 when every measurement says what its claim says it does, 1 when one 
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from bvpo_analysis.errors import InputError, exit_with
+
+WIDEST = 110
+"""Columns beyond which prose is not spread, however wide the terminal."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -28,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
         "predicted value, verdict. Statements that are too strong as worded come with a counterexample.",
     )
     p.add_argument("names", nargs="*", metavar="NAME", help="only claims whose name contains one of these words")
-    p.add_argument("--explain", action="store_true", help="print statement, source and setting of every claim as well")
+    p.add_argument("--explain", action="store_true", help="below every row: statement, source, setting, note")
     p.add_argument("--format", choices=("text", "json", "csv"), default="text", help="form of the output")
     p.add_argument("--output", type=Path, metavar="FILE", help="write there instead of to the terminal")
     return p
@@ -45,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from bvpo_analysis.claims import measure
-    from bvpo_analysis.claims.table import data_frame, explanation, summary, text_table, to_row
+    from bvpo_analysis.claims import families, measure
+    from bvpo_analysis.claims.table import data_frame, summary, text_table, to_row
 
     if options.output is not None and not options.output.parent.is_dir():
         raise InputError(f"--output {options.output}: there is no folder {options.output.parent}; make it first")
@@ -56,10 +60,9 @@ def _run(options: argparse.Namespace) -> int:
     elif options.format == "csv":
         text = data_frame(claims).to_csv(index=False)
     else:
-        text = text_table(claims) + "\n"
-        if options.explain:
-            text += "\n" + "\n".join(explanation(claim) for claim in claims) + "\n"
-        text += f"\n{summary(claims)}\n"
+        width = min(shutil.get_terminal_size((WIDEST, 0)).columns, WIDEST)
+        table = text_table(claims, families(), explain=options.explain, width=width)
+        text = f"{table}\n\n{summary(claims)}\n"
     if options.output is None:
         print(text, end="")
     else:

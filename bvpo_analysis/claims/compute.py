@@ -62,7 +62,7 @@ def _prompts(count: int, seed: int) -> Iterator[_Prompt]:
 def compute_precision() -> Claim:
     """1/MSE of the best mix of K traces and an empty one."""
     instances = (
-        (1 / _best_error(x.law), x.traces / x.variance + 1 / x.bias_e_sq, x.traces / x.variance + 1 / x.bias_e_sq)
+        (1 / _best_error(x.law), 1 / mixed_error(x.variance, x.bias_e_sq, x.traces), 1 / _best_error(x.law))
         for x in _prompts(60, seed=0)
     )
     measured, predicted, tolerance = worst(instances)
@@ -154,25 +154,26 @@ def compute_equal_mix() -> Claim:
     )
 
 
-def compute_equal_mix_error() -> Claim:
-    """(V/K + |b_e|^2)/4 from vectors."""
+def compute_fixed_weight_error() -> Claim:
+    """alpha^2 V/K + (1 - alpha)^2 |b_e|^2 from vectors."""
     measured, predicted, tolerance = worst(
         (
-            x.law.error_of_mix(0.5),
-            float(fixed_weight_error(0.5, x.variance, x.bias_e_sq, x.traces)),
+            x.law.error_of_mix(alpha),
+            float(fixed_weight_error(alpha, x.variance, x.bias_e_sq, x.traces)),
             x.law.scale,
         )
         for x in _prompts(60, seed=3)
+        for alpha in (0.2, 0.5, 0.9)
     )
     return Claim(
-        name="compute-equal-mix-error",
-        statement="Given the data, the error of the equal mix is (V/K + |b_e|^2)/4: below V/K iff |b_e|^2 < 3 V/K",
+        name="compute-fixed-weight-error",
+        statement="Given the data and b_t = 0, a fixed weight has the error alpha^2 V/K + (1 - alpha)^2 |b_e|^2",
         reference="bias and variance of the mix",
         kind="identity",
         measured=measured,
         predicted=predicted,
         tolerance=tolerance,
-        setting="60 random prompts, K = 1 to 5 traces, all samples enumerated",
+        setting="alpha = 0.2, 0.5 and 0.9, 60 random prompts, K = 1 to 5 traces, all samples enumerated",
     )
 
 
@@ -280,7 +281,7 @@ def compute_population_precisions() -> Claim:
         measured=1 / _best_error(x.batch),
         predicted=float(1 / mixed_error(error_t, x.moments["bias_e_sq"])),
         tolerance=ROUNDING,
-        only_if="all is conditional on the data: over prompts g_e varies, and together with g_t",
+        only_if="g_e varies neither over prompts nor with g_t, as given the data (sufficient)",
         setting="4 prompts, batches of 2, g_e = mu of the prompt + 0.5",
         note="The formula promises a far smaller error than any weight reaches.",
     )
@@ -302,6 +303,28 @@ def compute_prompts() -> Claim:
         only_if="(A - c/B)^2/(A D) >= c_e/(c_e + K c_t), the share that mixing saves against that of its cost",
         setting="4 prompts, batches of 2, g_e = mu of the prompt + 0.5, an empty pair at half the cost of a trace pair",
         note="What mixing saves falls as 1/B relative to A, so that in large batches prompts are the better buy.",
+    )
+
+
+def compute_prompts_break_even() -> Claim:
+    """The same under its condition, over prices of an empty pair up to the break-even."""
+    rows = []
+    for x in _populations(40, seed=6):
+        a, c, b = (x.batch.errors[name] for name in ("error_t", "error_e", "cross"))
+        saved = (a - b) ** 2 / (a + c - 2 * b) / a  # the share of the error that the best mix saves
+        for price in np.array([0.1, 0.9, 1.0]) * x.traces * saved / (1 - saved):
+            batch = float(equal_budget_batch(x.batch_size, x.traces, cost_trace=1.0, cost_empty=price))
+            rows.append((_best_error(x.batch), a * x.batch_size / batch, x.batch.scale))
+    measured, predicted, scale = max(rows, key=lambda row: (row[0] - row[1]) / row[2])
+    return Claim(
+        name="compute-prompts-break-even",
+        statement="Where mixing saves at least the share that it costs, no further prompts for its cost do better",
+        reference="A falls as 1/B",
+        kind="upper",
+        measured=measured,
+        predicted=predicted,
+        tolerance=ROUNDING * scale,
+        setting="40 populations of 2 or 3 prompts at 0.1, 0.9 and 1 times their break-even price; the closest case",
     )
 
 
@@ -334,10 +357,11 @@ CLAIMS = (
     compute_free_lunch,
     compute_break_even,
     compute_equal_mix,
-    compute_equal_mix_error,
+    compute_fixed_weight_error,
     compute_floor,
     compute_population,
     compute_population_precisions,
     compute_prompts,
+    compute_prompts_break_even,
     compute_traces,
 )

@@ -4,6 +4,8 @@ The marginal gradient comes from automatic differentiation of the loss written o
 neither scores, nor coefficients, nor Fisher's identity, so that it can judge them.
 """
 
+import io
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +54,8 @@ def enumerate_prompt(regime: str, *objectives: Objective) -> EnumeratedPrompt:
     """The first shipped pair of a regime, with all 24 traces of both answers."""
     lrm = load_model(dtype=torch.float64)
     pairs = shipped_pairs(regime, limit=1)
-    scored = score_pairs(lrm, pairs, enumerate_traces=shipped_traces, leave_one_out=False, label="enumerated prompt")
+    with redirect_stderr(io.StringIO()):  # a progress bar for a single pair would only break up the table of claims
+        scored = score_pairs(lrm, pairs, enumerate_traces=shipped_traces, leave_one_out=False)
     plan = plan_pair(lrm.assembler, pairs[0], enumerate_traces=shipped_traces)
     engine = VmapEngine(lrm.model)
     rows = engine.buffer(len(plan.sequences))

@@ -150,7 +150,7 @@ def convex_floor_in_bias_squared() -> Claim:
         measured=excess,
         predicted=predicted,
         tolerance=ROUNDING * predicted,
-        only_if="f has curvature everywhere (PL); on flat parts the loss grows by bias times distance",
+        only_if="f grows at least as a square (PL is sufficient); on flat parts the loss grows by bias times distance",
         setting="Huber width 0.01, slope and bias 0.2, R = 3, 10^5 steps",
         note="Where f is merely convex, bias^2 + kappa variance is not the criterion for the mixing weight.",
     )
@@ -180,7 +180,7 @@ def excess_loss_optimum() -> Claim:
         kind="upper",
         measured=excess(best),
         predicted=least,
-        only_if="all curvatures are equal and eta L = 1; the excess loss weights the bias by the inverse Hessian",
+        only_if="all curvatures are equal and eta L = 1 (sufficient); the loss weights the bias by the inverse Hessian",
         setting=f"H = diag(1, 0.02), eta = 0.5, g_t of variance 2, g_e of bias (0, 1): alpha* = {best:.3g}",
         note="Predicted is the smallest stationary excess loss over 101 weights.",
     )

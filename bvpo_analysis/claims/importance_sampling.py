@@ -101,21 +101,20 @@ def pooled_joint_weights() -> Claim:
 
 
 def pooled_rao_blackwell() -> Claim:
-    """Tr Var shat = Tr C - E|s(r_0) - shat|^2, r_0 being the exact trace of the pool."""
+    """Tr C - Tr Var shat = E sum_k w_k |s(r_k) - shat|^2: what is saved is the spread of the pool around its mean."""
     instances = []
     for prompt in prompts(10, traces=3, seed=1):
         prior, scores = prompt.model.prior(prompt.ref), prompt.model.scores(prompt.ref)[:, 0]
         for size in (2, 3, 4):
             index, _ = tuples(prior, size)
             chance = prompt.model.posterior(prompt.ref, 0)[index[:, 0]] * prior[index[:, 1:]].prod(axis=1)
-            mean = pooled_mean(_log_likelihood(prompt)[index], scores[index]).mean
-            law = FiniteLaw(chance, scores[index[:, 0]], mean, np.zeros(1))
-            distance = law.inner(law.t - law.e, law.t - law.e)
-            instances.append((law.covariance(mean, mean), law.var_t - distance, law.scale))
+            found = pooled_mean(_log_likelihood(prompt)[index], scores[index])
+            law = FiniteLaw(chance, scores[index[:, 0]], found.mean, np.zeros(1))
+            instances.append((law.var_t - law.covariance(law.e, law.e), law.mean(found.variance_saved), law.scale))
     measured, predicted, tolerance = worst(instances)
     return Claim(
         name="pooled-rao-blackwell",
-        statement="Pooling takes off the variance what separates the exact trace from the pooled mean",
+        statement="Pooling takes the mean weighted spread of the pool off the variance of a single exact trace",
         reference=f"Rao-Blackwell, with {CONDITIONAL_SIR}",
         kind="identity",
         measured=measured,
@@ -183,7 +182,7 @@ def pooled_variance_coupled() -> Claim:
         measured=measured,
         predicted=predicted,
         tolerance=ROUNDING,
-        only_if="the exact traces of the two answers are independent of each other",
+        only_if="the exact traces of the two answers are independent of each other (sufficient)",
         setting="two traces, prior (1/2, 1/2), pi(y+ | r) = (.8, .2), pi(y- | r) = (.2, .8), r_0- = 1 - r_0+, M = 2",
         note="The estimate remains unbiased.",
     )

@@ -1,7 +1,8 @@
 """Claims as rows, as a table for the terminal, and as the committed table that reports show."""
 
 import json
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pandas as pd
 
 from bvpo_analysis.records import Claim
 
-RELATIONS = {"identity": "=", "tight": "= (tight)", "upper": "<=", "lower": ">="}
+RELATIONS = {"identity": "=", "tight": "=", "upper": "<=", "lower": ">="}
 """What must hold between measured and predicted, by kind."""
 MEASURED = Path(__file__).with_name("measured.json")
 """The committed table: written by ``make claims``, shown by every report, held to a new measurement by a test."""
@@ -39,26 +40,76 @@ def load_measured() -> list[dict[str, Any]]:
     return rows
 
 
-def measured_text(claim: Claim) -> str:
-    """The measured number, with its standard error where it has one.
+def text_table(
+    claims: Sequence[Claim], families: Mapping[str, str] | None = None, *, explain: bool = False, width: int = 110
+) -> str:
+    """A row per claim under the headings of the families; below a counterexample, what it refutes and what is needed.
+
+    Args:
+        claims: in the order of the rows.
+        families: the heading of a claim by its name; no headings without.
+        explain: print statement, source, setting and note below each row as well.
+        width: columns of the terminal; prose is wrapped to it.
 
     Example:
-        >>> measured_text(Claim("mean", "", "", "identity", measured=1.2345, predicted=1.23, se=0.01))
-        '1.2345 +- 0.01'
+        >>> print(text_table([Claim("half", "1/2 is at most 0.4", "error", "upper", 0.5, 0.4, only_if="rounded")]))
+        claim  measured      predicted  verdict
+        half        0.5  <=        0.4  counterexample
+            1/2 is at most 0.4:
+            holds only if rounded
     """
-    return f"{claim.measured:.5g}" + (f" +- {claim.se:.1g}" if claim.se > 0 else "")
-
-
-def text_table(claims: Sequence[Claim]) -> str:
-    """One line per claim: name, measured, relation, predicted, verdict."""
     rows = [
-        (claim.name, measured_text(claim), RELATIONS[claim.kind], f"{claim.predicted:.5g}", claim.verdict)
-        for claim in claims
+        (c.name, f"{c.measured:.5g}", f"+- {c.se:.1g}" if c.se > 0 else "", RELATIONS[c.kind], f"{c.predicted:.5g}")
+        for c in claims
     ]
-    header = ("claim", "measured", "", "predicted", "verdict")
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows]]
-    return "\n".join(line.rstrip() for line in lines)
+    columns = [max(len(cell) for cell in column) for column in zip(HEADER, *rows, strict=True)]
+    lines, heading = [_line(HEADER, columns, "verdict")], ""
+    for claim, row in zip(claims, rows, strict=True):
+        family = (families or {}).get(claim.name, "")
+        if family != heading:
+            lines += ["", family]
+            heading = family
+        lines.append(_line(row, columns, _short_verdict(claim)))
+        lines += [part for text in _below(claim, explain) for part in _wrapped(text, width)]
+    return "\n".join(lines)
+
+
+HEADER = ("claim", "measured", "", "", "predicted")
+
+
+def _line(row: Sequence[str], columns: Sequence[int], verdict: str) -> str:
+    name, measured, se, relation, predicted = columns
+    cells = [row[0].ljust(name), row[1].rjust(measured), row[2].ljust(se), row[3].ljust(relation)]
+    return "  ".join([cell for cell in cells if cell] + [row[4].rjust(predicted), verdict])
+
+
+def _short_verdict(claim: Claim) -> str:
+    if not claim.confirmed:
+        return "FAILS"
+    return "counterexample" if claim.only_if else "attained" if claim.kind == "tight" else "holds"
+
+
+def _below(claim: Claim, explain: bool) -> list[str]:
+    """What is printed under the row of a claim."""
+    if not explain:
+        return [f"{claim.statement}:", claim.verdict] if claim.only_if else []
+    return [
+        *([f"{claim.statement}:", claim.verdict] if claim.only_if else [f"{claim.statement}."]),
+        f"Source: {claim.reference}.",
+        *([f"Measured on: {claim.setting}."] if claim.setting else []),
+        *([claim.note] if claim.note else []),
+    ]
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        text,
+        max(width, 40),
+        initial_indent="    ",
+        subsequent_indent="      ",
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
 
 
 def summary(claims: Sequence[Claim]) -> str:
@@ -72,14 +123,6 @@ def summary(claims: Sequence[Claim]) -> str:
     conditional = sum(bool(claim.only_if) for claim in claims)
     counts = f"{len(claims)} claims: {len(claims) - conditional} hold as worded, {conditional} only under a condition"
     return f"{counts}; " + (f"FAILED: {', '.join(failed)}" if failed else "every measurement agrees")
-
-
-def explanation(claim: Claim) -> str:
-    """Everything a claim says, as a short paragraph."""
-    parts = [f"{claim.name}: {claim.statement}.", f"Source: {claim.reference}."]
-    parts += [f"Measured on: {claim.setting}."] if claim.setting else []
-    parts += [claim.note] if claim.note else []
-    return " ".join(parts)
 
 
 def data_frame(claims: Iterable[Claim]) -> pd.DataFrame:

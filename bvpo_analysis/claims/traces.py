@@ -140,7 +140,7 @@ def any_pairing_lowers_the_variance() -> Claim:
         kind="upper",
         measured=opposed.variance,
         predicted=independent.variance,
-        only_if="the scores of the two traces correlate positively",
+        only_if="Tr Cov(s+, s-) >= 0, that is, if the scores of the two traces do not go against each other",
         setting="the same prompt, traces whose scores correlate negatively",
     )
 
@@ -277,6 +277,7 @@ def any_trace_of_the_model_will_do() -> Claim:
         tolerance=ROUNDING,
         only_if="the traces come from the posterior pi_ref(r | x, y), as those sampled together with y do",
         setting="|b_t| / |mu| with prior traces, the median of 101 prompts",
+        note="Other prior traces are unbiased only where Cov(w+, s+) = Cov(w-, s-).",
     )
 
 
