@@ -70,6 +70,20 @@ def counts(**arguments: ArrayLike) -> list[Floats]:
     return arrays
 
 
+def whole_counts(**arguments: ArrayLike) -> list[Floats]:
+    """Whole numbers of at least one, where an index runs over them.
+
+    Example:
+        >>> whole_counts(steps=2.5)
+        Traceback (most recent call last):
+        ValueError: steps must be a whole number, got 2.5
+    """
+    arrays = counts(**arguments)
+    for name, array in zip(arguments, arrays, strict=True):
+        _all(name, array, array == np.round(array), "a whole number")
+    return arrays
+
+
 def distribution(**arguments: ArrayLike) -> list[Floats]:
     """Probabilities of the N values of a finite law, [N]: nonnegative and, beyond rounding, summing to one.
 
@@ -88,6 +102,30 @@ def distribution(**arguments: ArrayLike) -> list[Floats]:
         if abs(array.sum() - 1) > ROUNDING:
             raise ValueError(f"{name} must sum to one, got {array.sum():.12g}")
     return arrays
+
+
+def semidefinite(**argument: ArrayLike) -> Floats:
+    """A symmetric, positive semidefinite matrix [J, J], symmetrised; one argument.
+
+    Raises:
+        ValueError: not finite, not square, not symmetric, or with a negative eigenvalue, the last two beyond rounding.
+
+    Example:
+        >>> semidefinite(covariance=[[1.0, 2.0], [2.0, 1.0]])
+        Traceback (most recent call last):
+        ValueError: covariance must be positive semidefinite, its smallest eigenvalue is -1
+    """
+    (name,), (matrix,) = argument, finite(**argument)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"{name} must be a square matrix, got shape {matrix.shape}")
+    scale = float(np.abs(matrix).max()) or 1.0
+    if np.abs(matrix - matrix.T).max() > ROUNDING * scale:
+        raise ValueError(f"{name} must be symmetric")
+    matrix = matrix / 2 + matrix.T / 2
+    smallest = float(np.linalg.eigvalsh(matrix / scale)[0])
+    if smallest < -ROUNDING:
+        raise ValueError(f"{name} must be positive semidefinite, its smallest eigenvalue is {smallest * scale:g}")
+    return matrix
 
 
 def check_cauchy_schwarz(

@@ -21,10 +21,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import nnls
 
 from bvpo_analysis.records import Floats
-from bvpo_analysis.theory.arguments import ROUNDING, finite, nonnegative, positive
+from bvpo_analysis.theory.arguments import ROUNDING, finite, nonnegative, positive, semidefinite
 
 KKT_TOLERANCE = 1e-8
 """Largest residual of the optimality conditions, relative to max|M|, with which a simplex optimum is returned."""
@@ -93,7 +92,7 @@ def weighted_moments(bias_gram: ArrayLike, covariance: ArrayLike, kappa: float =
                [0., 1.]])
     """
     (kappa_,) = positive(kappa=kappa)
-    bias, noise = _semidefinite("bias_gram", bias_gram), _semidefinite("covariance", covariance)
+    bias, noise = semidefinite(bias_gram=bias_gram), semidefinite(covariance=covariance)
     if bias.shape != noise.shape:
         raise ValueError(f"covariance must have the shape of bias_gram, {bias.shape}, got {noise.shape}")
     return bias + kappa_ * noise
@@ -121,7 +120,7 @@ def affine_combination(moments: ArrayLike) -> Combination:
         >>> round(affine_combination([[0.0, 0.0], [0.0, 1.0]]).value, 12)
         0.0
     """
-    m = _semidefinite("moments", moments)
+    m = semidefinite(moments=moments)
     scale = _scale(m)
     # Where M is singular up to rounding, least squares drops directions; what they hold must not cost the guarantee.
     candidates = (_stationary(m / scale), simplex_combination(m).weights)
@@ -151,11 +150,13 @@ def simplex_combination(moments: ArrayLike) -> Combination:
         >>> best.weights, best.value, best.active
         (array([1., 0.]), 1.0, array([False,  True]))
     """
-    m = _semidefinite("moments", moments)
+    m = semidefinite(moments=moments)
     scale = _scale(m)
     unit = m / scale
     eigenvalues, vectors = np.linalg.eigh(unit)
     factor = np.sqrt(np.maximum(eigenvalues, 0.0))[:, None] * vectors.T  # negative ones are rounding: checked above
+    from scipy.optimize import nnls  # here: it would double the time to import all closed forms
+
     x, _ = nnls(np.vstack([factor, np.ones(len(m))]), np.eye(len(m) + 1)[-1], maxiter=100 * len(m))
     weights = x / x.sum()
     polished = _on_support(unit, weights > 0)
@@ -236,22 +237,8 @@ def _scale(m: Floats) -> float:
     return float(np.abs(m).max()) or 1.0
 
 
-def _semidefinite(name: str, matrix: ArrayLike) -> Floats:
-    (m,) = finite(**{name: matrix})
-    if m.ndim != 2 or m.shape[0] != m.shape[1]:
-        raise ValueError(f"{name} must be a square matrix, got shape {m.shape}")
-    scale = _scale(m)
-    if np.abs(m - m.T).max() > ROUNDING * scale:
-        raise ValueError(f"{name} must be symmetric")
-    m = m / 2 + m.T / 2
-    smallest = float(np.linalg.eigvalsh(m / scale)[0])
-    if smallest < -ROUNDING:
-        raise ValueError(f"{name} must be positive semidefinite, its smallest eigenvalue is {smallest * scale}")
-    return m
-
-
 def _uncentred(second_moments: ArrayLike, signals: ArrayLike, target_sq: float) -> tuple[Floats, Floats, float]:
-    q = _semidefinite("second_moments", second_moments)
+    q = semidefinite(second_moments=second_moments)
     (u,) = finite(signals=signals)
     (square,) = nonnegative(target_sq=target_sq)
     if square.ndim:

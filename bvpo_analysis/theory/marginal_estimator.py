@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from bvpo_analysis.records import Floats
-from bvpo_analysis.theory.arguments import counts, distribution, finite, positive
+from bvpo_analysis.theory.arguments import counts, distribution, finite, positive, whole_counts
 from bvpo_analysis.theory.importance_sampling import log_mean_weight, normalised_weights
 
 
@@ -272,7 +272,7 @@ def level_probability(level: ArrayLike, decay: ArrayLike = DECAY) -> Floats:
     finite for a > 1 (:func:`expected_traces`). N is geometric with success probability 1 - 2^-a.
 
     Args:
-        level: l, an integer of at least 1; [..].
+        level: l, a whole number of at least 1; [..].
         decay: a, in (1, 2); [..].
 
     Raises:
@@ -283,9 +283,7 @@ def level_probability(level: ArrayLike, decay: ArrayLike = DECAY) -> Floats:
         ([0.646447, 0.228553], True)
     """
     a = _decay(decay)
-    (level,) = counts(level=level)
-    if (level != np.round(level)).any():
-        raise ValueError(f"level must be an integer, got {level[level != np.round(level)].ravel()[0]}")
+    (level,) = whole_counts(level=level)
     return np.asarray(-np.expm1(-a * np.log(2.0)) * 2.0 ** (-a * (level - 1.0)))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bvpo_analysis.records import Floats
-from bvpo_analysis.theory.arguments import ROUNDING, finite, positive
+from bvpo_analysis.theory.arguments import ROUNDING, finite, nonnegative, positive, semidefinite
 
 
 @dataclass(frozen=True)
@@ -160,11 +160,10 @@ def _eigenbasis(hessian: ArrayLike) -> tuple[Floats, Floats]:
     """Eigenvalues [d] and orthonormal eigenvectors in columns [d, d]."""
     (matrix,) = finite(hessian=hessian)
     if matrix.ndim == 1:
-        values, basis = matrix, np.eye(matrix.size)
-    else:
-        _check_symmetric("hessian", matrix)
-        values, basis = np.linalg.eigh(matrix)
-    return _without_rounding("hessian", values), basis
+        (values,) = nonnegative(hessian=matrix)
+        return values, np.eye(matrix.size)
+    values, basis = np.linalg.eigh(semidefinite(hessian=matrix))
+    return np.maximum(values, 0.0), basis  # negative by rounding only
 
 
 def _vector(basis: Floats, **argument: ArrayLike) -> Floats:
@@ -182,20 +181,6 @@ def _diagonal(noise_cov: ArrayLike, basis: Floats) -> Floats:
         matrix = np.diag(matrix)
     if matrix.shape != basis.shape:
         raise ValueError(f"noise_cov must have shape {basis.shape[:1]} or {basis.shape}, got {matrix.shape}")
-    _check_symmetric("noise_cov", matrix)
-    _without_rounding("noise_cov", np.linalg.eigh(matrix)[0])
-    return np.maximum(np.einsum("ji,jk,ki->i", basis, matrix, basis), 0.0)  # negative by rounding only
-
-
-def _check_symmetric(name: str, matrix: Floats) -> None:
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"{name} must be a vector or a square matrix, got shape {matrix.shape}")
-    if (np.abs(matrix - matrix.T) > ROUNDING * np.abs(matrix).max()).any():
-        raise ValueError(f"{name} must be symmetric")
-
-
-def _without_rounding(name: str, values: Floats) -> Floats:
-    """Eigenvalues, which must not be negative beyond rounding."""
-    if values.min() < -ROUNDING * np.abs(values).max():
-        raise ValueError(f"{name} must be positive semidefinite, got eigenvalue {values.min():g}")
-    return np.maximum(values, 0.0)
+    return np.maximum(
+        np.einsum("ji,jk,ki->i", basis, semidefinite(noise_cov=matrix), basis), 0.0
+    )  # negative by rounding only

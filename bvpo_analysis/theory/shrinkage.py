@@ -9,7 +9,7 @@ bias of g_e, if S has effective rank Tr S / lmax(S) > 2 and 0 < c < 2 (Tr S - 2 
 
     E|g_e + (1 - c/|Z|^2) Z - mu|^2 <= Tr S - c (2 (Tr S - 2 lmax) - c) E|Z|^-2,
 
-with equality for S = s I (Bock, Ann. Stat. 3, 1975); the positive part is better still (Baranchik's argument: where
+with equality for S = s I (Bock, Ann. Stat. 3, 1975); the positive part is better still (Baranchik 1964: where
 c > |Z|^2 it replaces a weight of the wrong sign by 0). At the right end of the interval only "not worse" is claimed.
 
 Proof: with x = g_t - mu and h(Z) = Z/|Z|^2, the error is Tr S - 2c E<x, h> + c^2 E|Z|^-2. Stein's lemma gives
@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike
 from scipy.special import hyp1f1
 
 from bvpo_analysis.records import Floats
-from bvpo_analysis.theory.arguments import ROUNDING, counts, finite, nonnegative, positive
+from bvpo_analysis.theory.arguments import ROUNDING, counts, finite, nonnegative, positive, semidefinite
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,16 @@ def shrinkage_weight(constant: ArrayLike, distance_sq: ArrayLike) -> Floats:
 
 
 def estimated_constant(variance: ArrayLike, dimension: ArrayLike, dof: ArrayLike) -> Floats:
-    """c = (p - 2) s^2 n/(n + 2) for S = s I, with s^2 an unbiased estimate, independent of g_t, n s^2/s ~ chi2_n.
+    """c = (p - 2) shat n/(n + 2) for S = s I with s estimated by shat, independent of g_t, n shat/s ~ chi2_n.
 
-    For c = k s^2 the error is p s - [2k (p - 2) s E s^2 - k^2 E s^4] E|Z|^-2; with E s^4 = s^2 (n + 2)/n the bracket is
-    largest at this k, where it is (p - 2)^2 s^2 n/(n + 2): the estimate costs the factor n/(n + 2) of the saving.
+    Proof: for c = k shat the error is p s - [2k (p - 2) s E shat - k^2 E shat^2] E|Z|^-2. With E shat = s and
+    E shat^2 = s^2 (n + 2)/n the bracket is largest at k = (p - 2) n/(n + 2), where it is (p - 2)^2 s^2 n/(n + 2): of
+    the saving with s known, the share n/(n + 2) is left.
+
+    Args:
+        variance: shat, an unbiased estimate of s; [..].
+        dimension: p; [..].
+        dof: n, its degrees of freedom; [..].
 
     Raises:
         ValueError: an argument is not finite, the variance is negative, p < 1 or n < 1. For p <= 2 the result is not
@@ -111,9 +117,9 @@ def estimated_constant(variance: ArrayLike, dimension: ArrayLike, dof: ArrayLike
         >>> float(estimated_constant(variance=2.0, dimension=20, dof=18))
         32.4
     """
-    (s_sq,) = nonnegative(variance=variance)
+    (estimate,) = nonnegative(variance=variance)
     p, n = counts(dimension=dimension, dof=dof)
-    return (p - 2) * s_sq * (n / (n + 2))
+    return (p - 2) * estimate * (n / (n + 2))
 
 
 def inverse_chi_square(dimension: ArrayLike, noncentrality: ArrayLike) -> Floats:
@@ -139,12 +145,13 @@ def inverse_chi_square(dimension: ArrayLike, noncentrality: ArrayLike) -> Floats
         raise ValueError(f"dimension must be at least 3, got {float(p.min())}")
     p, half = np.broadcast_arrays(p, half / 2)
     far = half > 500 * p  # there the expansion is exact to rounding, and further out the function overflows
+    near = half < 1e-30  # there it is 1 to rounding, and the function returns NaN for some p
     safe = np.where(far, half, 1.0)
     term = total = np.ones_like(safe)
     for j in range(6):
         term = term * (2 - p / 2 + j) / safe
         total = total + term
-    return np.where(far, total / (2 * safe), hyp1f1(1.0, p / 2, -np.where(far, 0.0, half)) / (p - 2))
+    return np.where(far, total / (2 * safe), hyp1f1(1.0, p / 2, -np.where(far | near, 0.0, half)) / (p - 2))
 
 
 def isotropic_risk(
@@ -251,12 +258,9 @@ def _eigen(covariance: ArrayLike) -> tuple[Floats, Floats | None]:
         return s, None
     if s.ndim != 2 or s.shape[0] != s.shape[1]:
         raise ValueError(f"covariance must be a square matrix or a vector of eigenvalues, got shape {s.shape}")
+    s = semidefinite(covariance=s)
     scale = float(np.abs(s).max())
-    if np.abs(s - s.T).max() > ROUNDING * scale:
-        raise ValueError("covariance must be symmetric")
-    values, vectors = np.linalg.eigh(s / 2 + s.T / 2)
-    if values[0] < -ROUNDING * scale:
-        raise ValueError(f"covariance must be positive semidefinite, its smallest eigenvalue is {float(values[0])}")
+    values, vectors = np.linalg.eigh(s)
     # Below this an eigenvalue is rounding, and must not make up a rank that the covariance does not have.
     return np.where(values > len(s) * np.finfo(float).eps * scale, values, 0.0), vectors
 

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bvpo_analysis.records import Floats
-from bvpo_analysis.theory.arguments import check_cauchy_schwarz, counts, finite, nonnegative, positive
+from bvpo_analysis.theory.arguments import check_cauchy_schwarz, counts, finite, nonnegative, positive, whole_counts
 from bvpo_analysis.theory.mixing import error_curve, is_degenerate, optimal_weight_from_distance
 
 
@@ -280,10 +280,8 @@ def cosine_step_sizes(peak: float, steps: int, *, floor: float = 0.0) -> Floats:
         [1.0, 0.5, 0.0]
     """
     positive(peak=peak)
-    counts(steps=steps)
+    whole_counts(steps=steps)
     nonnegative(floor=floor)
-    if steps != int(steps):
-        raise ValueError(f"steps must be a whole number, got {steps}")
     if floor > peak:
         raise ValueError(f"floor must not exceed peak, got floor {floor} and peak {peak}")
     # cos^2 of the half angle: 1 + cos loses its digits towards the end, where the schedule is small.

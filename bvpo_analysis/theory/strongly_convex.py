@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bvpo_analysis.records import Floats
-from bvpo_analysis.theory.arguments import check_at_most, counts, nonnegative, positive
+from bvpo_analysis.theory.arguments import check_at_most, counts, nonnegative, positive, whole_counts
 
 
 def pl_bound(
@@ -92,14 +92,14 @@ def pl_decreasing_steps(*, steps: int, smoothness: ArrayLike, pl_constant: Array
         offset: g >= 2L/m, so that eta_0 <= 1/L; [..].
 
     Raises:
-        ValueError: an argument is not finite or not positive, steps < 1, pl_constant > smoothness, or
+        ValueError: an argument is not finite or not positive, steps is no whole number, pl_constant > smoothness, or
             offset < 2 smoothness / pl_constant.
 
     Example:
         >>> pl_decreasing_steps(steps=3, smoothness=1.0, pl_constant=1.0, offset=2.0).round(3)
         array([1.   , 0.667, 0.5  ])
     """
-    counts(steps=steps)
+    whole_counts(steps=steps)
     _, m, g = _offset(smoothness, pl_constant, offset)
     return 2 / (m[..., None] * (np.arange(steps) + g[..., None]))
 
@@ -143,8 +143,9 @@ def pl_decreasing_bound(
     (t,) = counts(steps=steps)
     gap, zeta, var = nonnegative(initial_gap=initial_gap, bias_bound=bias_bound, noise_var=noise_var)
     floor = zeta**2 / (2 * m)
-    memory = (g - 1) * (g - 2) * (gap - floor)
-    return floor + (memory + 2 * smooth * t * var / m**2) / ((t + g - 1) * (t + g - 2))
+    # Quotients before products, so that a late start (a large g) does not overflow.
+    remaining = (g - 1) / (t + g - 1) * ((g - 2) / (t + g - 2))
+    return floor + remaining * (gap - floor) + 2 * smooth * var / m**2 * (t / (t + g - 1) / (t + g - 2))
 
 
 def distance_bound(

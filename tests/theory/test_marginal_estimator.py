@@ -146,7 +146,7 @@ def test_leading_axes_broadcast():
         (lambda: MarginalCoefficients(np.ones(2), np.ones(1)).gradient([[1.0]], [[1.0]]), "scores_chosen must have"),
         (lambda: MarginalCoefficients(np.ones(1), np.ones(2)).gradient([[1.0]], [[1.0]]), "scores_rejected must have"),
         (lambda: level_probability(0), "level must be at least 1"),
-        (lambda: level_probability(1.5), "level must be an integer, got 1.5"),
+        (lambda: level_probability(1.5), "level must be a whole number, got 1.5"),
         (lambda: level_probability(1, 2.0), "decay must lie strictly between"),
         (lambda: expected_traces(1.0), "decay must lie strictly between"),
         (lambda: expected_traces(np.nan), "decay must be finite"),

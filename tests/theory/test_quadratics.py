@@ -102,7 +102,7 @@ PATH = {**LAW, "start": START, "step_size": 0.1, "steps": 3}
     [
         ({"hessian": -np.eye(3)}, "hessian must be positive semidefinite"),
         ({"hessian": HESSIAN + np.triu(np.ones((3, 3)))}, "hessian must be symmetric"),
-        ({"hessian": np.ones((2, 3))}, "hessian must be a vector or a square matrix"),
+        ({"hessian": np.ones((2, 3))}, "hessian must be a square matrix"),
         ({"hessian": [np.nan, 1.0, 1.0]}, "hessian must be finite"),
         ({"start": [1.0, 2.0]}, "start must have shape"),
         ({"bias": 1.0}, "bias must have shape"),

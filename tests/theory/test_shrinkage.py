@@ -215,3 +215,10 @@ def test_bad_input_is_named(function, arguments, message):
     """Catches NaN turned into a weight, and formulas outside their range."""
     with pytest.raises(ValueError, match=message):
         function(*arguments)
+
+
+@pytest.mark.parametrize("dimension", [20, 40, 1000])
+def test_a_vanishing_noncentrality_is_none(dimension):
+    """Catches the NaN of the confluent hypergeometric function at arguments next to zero."""
+    found = inverse_chi_square(dimension, [0.0, 5e-324, 1e-300, 1e-31, 1e-12])
+    np.testing.assert_allclose(found, 1 / (dimension - 2), rtol=1e-12)
