@@ -227,7 +227,7 @@ def optimal_traces(
     """
     v_t, cost_t = positive(data_var_t=data_var_t, cost_trace=cost_trace)
     tau, cost_x = nonnegative(trace_var=trace_var, cost_prompt=cost_prompt)
-    return np.sqrt(tau / v_t) * np.sqrt(cost_x / cost_t)
+    return np.sqrt(tau) * np.sqrt(cost_x) / (np.sqrt(v_t) * np.sqrt(cost_t))
 
 
 def variance_at_budget(

@@ -14,6 +14,9 @@ from bvpo_analysis.records import Floats
 from bvpo_analysis.theory.arguments import check_at_most, check_cauchy_schwarz, counts, finite, nonnegative, positive
 from bvpo_analysis.theory.mixing import error_curve, is_degenerate
 
+BISECTIONS = 60
+"""Halvings of [0, 1]: past the last bit of a weight near 1, to 1e-18 near 0."""
+
 
 def convex_bound(
     *,
@@ -178,7 +181,3 @@ def convex_optimal_weight(
         gap=np.maximum(value - tangent, 0.0),
         degenerate=degenerate,
     )
-
-
-BISECTIONS = 60
-"""Halvings of [0, 1]: past the last bit of a weight near 1, to 1e-18 near 0."""

@@ -201,7 +201,7 @@ def descent_weight_shift(*, signal_t: ArrayLike, signal_e: ArrayLike, distance: 
     """
     ut, ue = finite(signal_t=signal_t, signal_e=signal_e)
     d, k = positive(distance=distance, kappa=kappa)
-    return (1 - k) / k * ((ut - ue) / d)
+    return (1 - k) / k * (ut - ue) / d
 
 
 def cosine(

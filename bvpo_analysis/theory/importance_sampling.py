@@ -84,11 +84,11 @@ def chi_square(target: ArrayLike, proposal: ArrayLike) -> float:
         ValueError: not two distributions on the same values, or p(r) > 0 = q(r) somewhere (it would be infinite).
 
     Example:
-        >>> chi_square(target=[0.5, 0.5], proposal=[0.2, 0.8]), chi_square([0.3, 0.7], [0.3, 0.7])
+        >>> round(chi_square(target=[0.5, 0.5], proposal=[0.2, 0.8]), 12), chi_square([0.3, 0.7], [0.3, 0.7])
         (0.5625, 0.0)
     """
-    _, q, w = _weights(target, proposal)
-    return float(q @ (w - 1.0) ** 2)
+    p, q, w = _weights(target, proposal)
+    return float((p - q) @ (w - 1.0))  # q (w - 1)^2 term by term, without the square of a large weight
 
 
 def limiting_sample_size(count: ArrayLike, divergence: ArrayLike) -> Floats:
@@ -288,6 +288,9 @@ def pooled_mean(log_likelihood: ArrayLike, values: ArrayLike) -> PooledMean:
     Exactness needs all of it: a pool without an exact trace is biased by O(1/M) (:func:`self_normalised_bias`), and so
     is one weighted by pi(r, y | x); other traces generated for the prompt are posterior traces of their own answers,
     not prior traces. The order of the pool does not matter.
+
+    If the answers of a pair share the prior traces, sbar+ - sbar- stays unbiased. Its variance is at most that of the
+    two exact traces if these are independent; for coupled exact traces it can be larger.
 
     Args:
         log_likelihood: log pi(y | x, r_k), the exact trace anywhere among them; [.., M].

@@ -161,7 +161,7 @@ def biased_abc_looseness(*, kappa: ArrayLike, bias_bound: ArrayLike, noise_var: 
     (k,) = positive(kappa=kappa)
     check_at_most(("kappa", k), ("1/4", np.asarray(0.25)))
     zeta, var = nonnegative(bias_bound=bias_bound, noise_var=noise_var)
-    floor = zeta**2 + k * var
-    if (floor == 0).any():
+    root = np.hypot(zeta, np.sqrt(k) * np.sqrt(var))  # of the floor, which may overflow where the share does not
+    if (root == 0).any():
         raise ValueError("bias_bound and noise_var must not both be zero: there is no floor to compare")
-    return 2 + 4 * k * zeta**2 / floor
+    return 2 + 4 * k * (zeta / root) ** 2

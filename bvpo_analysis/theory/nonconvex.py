@@ -190,7 +190,8 @@ def varying_steps_bound(
         noise_vars: sigma_j^2; [.., T] or a single number.
 
     Raises:
-        ValueError: an argument is not finite or has the wrong sign, or some step_sizes > 1 / smoothness.
+        ValueError: an argument is not finite or has the wrong sign, some step_sizes > 1 / smoothness, or bias_bounds
+            or noise_vars have another number of steps.
 
     Example:
         >>> steps = [1.0, 0.5, 0.5]
@@ -201,6 +202,9 @@ def varying_steps_bound(
     gap, zetas, variances = nonnegative(initial_gap=initial_gap, bias_bounds=bias_bounds, noise_vars=noise_vars)
     if etas.ndim == 0:
         raise ValueError("step_sizes must have an axis of steps")
+    for name, array in (("bias_bounds", zetas), ("noise_vars", variances)):
+        if array.ndim and array.shape[-1] != etas.shape[-1]:
+            raise ValueError(f"{name} must have one number per step, {etas.shape[-1]}, got {array.shape[-1]}")
     check_at_most(("step_sizes", etas), ("1 / smoothness", 1 / smooth[..., None]))
     bias, noise = (etas * zetas**2).sum(axis=-1), (etas**2 * variances).sum(axis=-1)
     return (2 * gap + bias + smooth * noise) / etas.sum(axis=-1)

@@ -131,3 +131,11 @@ def test_outside_its_conditions_the_abc_bound_raises():
         literature.biased_abc_looseness(kappa=0.26, bias_bound=1.0, noise_var=1.0)
     with pytest.raises(ValueError, match="must not both be zero"):
         literature.biased_abc_looseness(kappa=0.1, bias_bound=[0.0, 1.0], noise_var=0.0)
+
+
+def test_the_looseness_is_a_ratio_of_any_size():
+    """Catches a quotient of squares that overflow or vanish."""
+    for scale in (1e-200, 1e200):
+        assert float(literature.biased_abc_looseness(kappa=0.25, bias_bound=scale, noise_var=0.0)) == pytest.approx(
+            3.0, rel=1e-15
+        )

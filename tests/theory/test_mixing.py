@@ -269,3 +269,11 @@ def test_an_impossible_cross_moment_raises(function, cross):
     """Catches a covariance on the wrong scale, of either sign."""
     with pytest.raises(ValueError, match="Cauchy-Schwarz"):
         function(1.0, 3.0, cross)
+
+
+def test_the_optimal_error_keeps_its_digits_for_estimators_that_nearly_coincide():
+    """Catches sqrt(AC) - |B|, whose rounding is divided by a small D."""
+    a, c, b = 1.1, 1.1 * (1 + 1e-13), 1.1 - 1e-13
+    with mpmath.workdps(50):
+        exact = (mpmath.mpf(a) * c - mpmath.mpf(b) ** 2) / (mpmath.mpf(a) + c - 2 * mpmath.mpf(b))
+    assert float(theory.optimal_error(a, c, b)) == pytest.approx(float(exact), rel=1e-15)

@@ -183,3 +183,11 @@ def test_bad_numbers_raise_by_name(bound, arguments):
         if name != "decrease":
             with pytest.raises(ValueError, match=f"^{name} must"):
                 bound(**{**arguments, name: -1.0})
+
+
+@pytest.mark.parametrize("name", ["bias_bounds", "noise_vars"])
+def test_one_step_size_does_not_stand_for_many_steps(name):
+    """Catches a sum over more biases than steps, divided by the steps."""
+    law = {"bias_bounds": [1.0], "noise_vars": [1.0], name: [1.0, 1.0]}
+    with pytest.raises(ValueError, match=f"{name} must have one number per step, 1, got 2"):
+        nonconvex.varying_steps_bound(initial_gap=1.0, step_sizes=[0.5], smoothness=1.0, **law)
