@@ -14,8 +14,8 @@ words used for them as arguments. The target is mu = grad L_m; brackets are inne
     D                     E|g_t - g_e|^2 = A + C - 2B                 ``distance``
     b_t, b_e              biases E g_t - mu, E g_e - mu               ``bias_t_sq``, ``bias_e_sq``, ``bias_inner``
     S_t, S_e, S_te        traces of covariances, all randomness       ``var_t``, ``var_e``, ``cov_te``
-    tau, V                trace variance of g_t given the data        ``trace_var``
-    v_t, v_e, c           data parts of S_t, S_e, S_te                ``data_var_t``, ``data_var_e``, ``data_cov``
+    V, tau                Tr Var_r(g_t) of one trace, its mean        ``trace_var``
+    v_t, v_e, c           data parts of S_t, S_e, S_te (one prompt)   ``data_var_t``, ``data_var_e``, ``data_cov``
     B, K                  prompts per batch, traces per answer        ``batch_size``, ``traces``
     eta, L, kappa         step size, smoothness, eta L                ``step_size``, ``smoothness``, ``kappa``
     zeta, sigma^2         bounds on the bias and the noise variance   ``bias_bound``, ``noise_var``
@@ -25,12 +25,17 @@ words used for them as arguments. The target is mu = grad L_m; brackets are inne
     Q_tt, Q_ee, Q_te      the same for two                            ``second_t``, ``second_e``, ``second_te``
     u_t, u_e              <mu, E g_t>, <mu, E g_e>                    ``signal_t``, ``signal_e``
     M_ij                  E<g_i - mu, g_j - mu>                       ``moments``
+    S                     covariance matrix of g_t                    ``covariance``
     c_t, c_e, c_x         cost of a trace pair, empty pair, prompt    ``cost_trace``, ``cost_empty``, ``cost_prompt``
     rho+, rho-            log pi_theta(r, y|x) - log pi_ref(r, y|x)   ``log_ratios_chosen``, ``log_ratios_rejected``
     s(r, y), C(y)         score, its posterior covariance             fields of ``TraceLaw``
+    Tr C                  trace of a covariance of scores             ``score_var``
+    beta                  inverse temperature of DPO                  ``beta``
+    M, chi^2              draws of a proposal, its divergence         ``count``, ``divergence``
     ====================  ==========================================  ===============================================
 
-Where B stands for a batch and where for a cross moment is clear from the argument's name.
+The argument's name says whether B is a batch or a cross moment. ``batch_optimal_weight`` and ``population_mix`` take
+``var_e`` of one prompt: g_e may have noise of its own beside v_e.
 """
 
 from bvpo_analysis.theory.batch import (

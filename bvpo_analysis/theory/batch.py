@@ -61,7 +61,7 @@ def batch_optimal_weight(
         bias_t_sq, bias_e_sq, bias_inner: |b_t|^2, |b_e|^2, <b_t, b_e> against the population gradient; [..].
         data_var_t: v_t, of the mean over traces; [..].
         trace_var: tau, of one trace; [..].
-        var_e: v_e, with the noise of its own that g_e may have; [..].
+        var_e: S_e of one unit: v_e and the noise of its own that g_e may have; [..].
         data_cov: c; 0 for independent batches; [..].
         batch_size: B >= 1; [..].
         traces: K >= 1; [..].
@@ -116,22 +116,20 @@ def batch_weight_limits(
     d1, p1, spread = _variance_parts(data_var_t, trace_var, var_e, data_cov, traces)
     bias_only, variance_only = optimal_weight_dual(p0, d0, scale), optimal_weight_dual(p1, d1, spread)
     no_bias, no_variance = is_degenerate(d0, scale), is_degenerate(d1, spread)
-    return BatchWeightLimits(
-        bias_only=np.where(no_bias, variance_only, bias_only),
-        no_trace_noise=batch_optimal_weight(
-            bias_t_sq=bias_t_sq,
-            bias_e_sq=bias_e_sq,
-            bias_inner=bias_inner,
-            data_var_t=data_var_t,
-            trace_var=0.0,
-            var_e=var_e,
-            data_cov=data_cov,
-            batch_size=batch_size,
-            traces=traces,
-            kappa=kappa,
-        ),
-        variance_only=np.where(no_variance, bias_only, variance_only),
+    no_trace_noise = batch_optimal_weight(
+        bias_t_sq=bias_t_sq,
+        bias_e_sq=bias_e_sq,
+        bias_inner=bias_inner,
+        data_var_t=data_var_t,
+        trace_var=0.0,
+        var_e=var_e,
+        data_cov=data_cov,
+        batch_size=batch_size,
+        traces=traces,
+        kappa=kappa,
     )
+    at_bias, at_variance = np.where(no_bias, variance_only, bias_only), np.where(no_variance, bias_only, variance_only)
+    return BatchWeightLimits(*np.broadcast_arrays(at_bias, no_trace_noise, at_variance))
 
 
 def _bias_parts(bias_t_sq: ArrayLike, bias_e_sq: ArrayLike, bias_inner: ArrayLike) -> tuple[Floats, Floats, Floats]:

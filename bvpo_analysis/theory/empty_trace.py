@@ -39,7 +39,7 @@ def empty_trace_bias(gap_chosen: ArrayLike, gap_rejected: ArrayLike, loss: LossA
     return np.asarray(-loss.slope * (first - second))
 
 
-def initial_weight(gap_sq: ArrayLike, trace_var: ArrayLike) -> Floats:
+def initial_weight(gap_sq: ArrayLike, score_var: ArrayLike) -> Floats:
     """alpha_0 = |e+ - e-|^2 / (|e+ - e-|^2 + Tr Cov(s+ - s-)): the optimal weight of g_t at theta_ref given the data.
 
     Free of beta and of the loss. Proof: alpha* = C/(A + C) for an unbiased g_t and a fixed g_e, with A = slope^2 Tr
@@ -47,7 +47,7 @@ def initial_weight(gap_sq: ArrayLike, trace_var: ArrayLike) -> Floats:
 
     Args:
         gap_sq: |e+ - e-|^2; [..].
-        trace_var: Tr Cov(s+ - s-) under the posteriors; [..].
+        score_var: Tr Cov(s+ - s-) under the posteriors; [..].
 
     Returns:
         In [0, 1]; 0.5 where both are zero and g_t = g_e = mu.
@@ -56,10 +56,10 @@ def initial_weight(gap_sq: ArrayLike, trace_var: ArrayLike) -> Floats:
         ValueError: an argument is negative or not finite.
 
     Example:
-        >>> float(initial_weight(gap_sq=1.0, trace_var=3.0))
+        >>> float(initial_weight(gap_sq=1.0, score_var=3.0))
         0.25
     """
-    gap, variance = nonnegative(gap_sq=gap_sq, trace_var=trace_var)
+    gap, variance = nonnegative(gap_sq=gap_sq, score_var=score_var)
     # The larger of the two brought to [1/2, 1) by a power of two, which rounds nothing and keeps the sum finite.
     _, exponent = np.frexp(np.maximum(gap, variance))
     gap, variance = np.ldexp(gap, -exponent), np.ldexp(variance, -exponent)
@@ -67,7 +67,7 @@ def initial_weight(gap_sq: ArrayLike, trace_var: ArrayLike) -> Floats:
     return np.where(total > 0, gap / np.where(total > 0, total, 1.0), 0.5)
 
 
-def largest_gap(mass: ArrayLike, trace_var: ArrayLike) -> Floats:
+def largest_gap(mass: ArrayLike, score_var: ArrayLike) -> Floats:
     """|e(y)|^2 <= ((1 - p0) / p0) Tr C(y), p0 = pi(empty | x, y): the weighted Samuelson inequality.
 
     Proof: with x_r = s(r, y) - sbar(y) and posterior p, p0 x_0 = -sum_{r != 0} p_r x_r, so by Jensen |p0 x_0|^2 <=
@@ -77,16 +77,16 @@ def largest_gap(mass: ArrayLike, trace_var: ArrayLike) -> Floats:
 
     Args:
         mass: p0, in (0, 1]; [..].
-        trace_var: Tr C(y); [..].
+        score_var: Tr C(y); [..].
 
     Raises:
         ValueError: p0 outside (0, 1], or a variance that is negative or not finite.
 
     Example:
-        >>> float(largest_gap(mass=0.25, trace_var=2.0))
+        >>> float(largest_gap(mass=0.25, score_var=2.0))
         6.0
     """
-    (mass,), (variance,) = unit_interval(mass=mass), nonnegative(trace_var=trace_var)
+    (mass,), (variance,) = unit_interval(mass=mass), nonnegative(score_var=score_var)
     return np.asarray((1 - mass) / mass * variance)
 
 

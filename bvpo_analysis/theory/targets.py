@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bvpo_analysis.records import Floats
-from bvpo_analysis.theory.arguments import counts, finite, nonnegative
+from bvpo_analysis.theory.arguments import counts, distribution, finite, nonnegative
 from bvpo_analysis.theory.mixing import error_curve, optimal_weight_from_distance, weight_change_with_target
 
 
@@ -86,15 +86,17 @@ class PromptLaw:
     trace_var: Floats
 
     def __post_init__(self) -> None:
-        p, tau = nonnegative(probabilities=self.probabilities, trace_var=self.trace_var)
+        (p,), (tau,) = distribution(probabilities=self.probabilities), nonnegative(trace_var=self.trace_var)
         b_t, b_e, mu = finite(bias_t=self.bias_t, bias_e=self.bias_e, targets=self.targets)
-        if p.ndim != 1 or tau.shape != p.shape:
-            raise ValueError(f"probabilities and trace_var must be [n], got shapes {p.shape} and {tau.shape}")
+        if tau.shape != p.shape:
+            raise ValueError(f"trace_var must be [n] like probabilities, {p.shape}, got shape {tau.shape}")
         for name, array in (("bias_t", b_t), ("bias_e", b_e), ("targets", mu)):
             if array.ndim != 2 or len(array) != len(p) or array.shape != mu.shape:
                 raise ValueError(f"{name} must be [n, d] with n = {len(p)} prompts and the d of targets")
-        if abs(p.sum() - 1) > 1e-9:
-            raise ValueError(f"probabilities must add up to 1, got {p.sum()}")
+        for name, array in zip(
+            ("probabilities", "bias_t", "bias_e", "targets", "trace_var"), (p, b_t, b_e, mu, tau), strict=True
+        ):
+            object.__setattr__(self, name, array)
 
     def per_prompt(self, traces: ArrayLike = 1) -> TargetErrors:
         """M1: A = E[|b_t,i|^2 + tau_i / K], C = E|b_e,i|^2, B = E<b_t,i, b_e,i>; no batch is involved.

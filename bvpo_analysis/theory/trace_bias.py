@@ -8,8 +8,10 @@ with u = rho+ - rho-, so that, for answers y+ and y-,
     g_t = L'(rho+ - rho-) (s+ - s-),        mu = L'(h+ - h-) (sbar+ - sbar-).
 
 At theta = theta_ref every u is 0, L' is the constant -slope whatever the traces are, and with posterior traces
-E g_t = -slope (sbar+ - sbar-) = mu under every joint law of (r+, r-). The functions below say what happens to the
-variance there, and to the bias with other traces or at other parameters. Where ``joint`` [R+, R-] is left out, r+ and
+E g_t = -slope (sbar+ - sbar-) = mu under every joint law of (r+, r-). Such traces come from the usual pipeline: if
+(r, y) are drawn from pi_ref and the pair is chosen by the answers alone, the traces given the answers are independent
+posterior draws, unless some are discarded for what the trace is. The functions below say what happens to the variance
+at the reference, and to the bias with other traces or at other parameters. Where ``joint`` [R+, R-] is left out, r+ and
 r- are independent. Reference-free losses (SimPO, arXiv 2405.14734) are not of this form: their margin varies with the
 trace at every theta, so g_t is biased from the start.
 """
@@ -18,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bvpo_analysis.records import Floats
-from bvpo_analysis.theory.arguments import finite, nonnegative, positive
+from bvpo_analysis.theory.arguments import ROUNDING, finite, nonnegative, positive
 from bvpo_analysis.theory.trace_laws import (
     LossAtReference,
     TraceLaw,
@@ -67,12 +69,13 @@ def prior_trace_bias(
     of (r+, r-) has this bias.
 
     Args:
-        chosen, rejected: prior probabilities pi_ref(r | x), equal in both, with the scores of each answer.
+        chosen, rejected: prior probabilities pi_ref(r | x), the same in both, with the scores of each answer.
         likelihood_chosen, likelihood_rejected: pi_ref(y+- | x, r) [R], up to a constant factor per side.
         loss: slope at the reference.
 
     Raises:
-        ValueError: a likelihood is negative, not one per trace, or zero under every trace.
+        ValueError: a likelihood is negative, not one per trace, or zero under every trace, or the two laws have other
+            probabilities.
 
     Example:
         >>> prior = TraceLaw([0.5, 0.5], [[0.0], [2.0]])
@@ -80,6 +83,8 @@ def prior_trace_bias(
         array([0.5])
     """
     check_same_length(chosen, rejected)
+    if chosen.p.shape != rejected.p.shape or np.abs(chosen.p - rejected.p).max() > ROUNDING:
+        raise ValueError("rejected must have the probabilities of chosen: the prior does not depend on the answer")
     shifts = []
     named = (("likelihood_chosen", likelihood_chosen, chosen), ("likelihood_rejected", likelihood_rejected, rejected))
     for name, likelihood, law in named:

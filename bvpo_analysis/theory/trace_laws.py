@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bvpo_analysis.records import Floats
-from bvpo_analysis.theory.arguments import ROUNDING, finite, nonnegative, positive
+from bvpo_analysis.theory.arguments import ROUNDING, distribution, finite, nonnegative, positive
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,11 @@ class LossAtReference:
 
 @dataclass(frozen=True)
 class TraceLaw:
-    """The traces of one answer: probabilities [R] that sum to one, and scores [R, d].
+    """The traces of one answer.
+
+    Attributes:
+        probabilities: of the traces, adding up to one; [R].
+        scores: s(r) = grad log pi(r, y | x); [R, d].
 
     Raises:
         ValueError: a number is not finite, a probability is negative, they do not sum to one, or the shapes disagree.
@@ -67,20 +71,18 @@ class TraceLaw:
                [0., 0.]])
     """
 
-    weights: ArrayLike
+    probabilities: ArrayLike
     scores: ArrayLike
 
     def __post_init__(self) -> None:
-        (weights,), (scores,) = nonnegative(weights=self.weights), finite(scores=self.scores)
-        if weights.ndim != 1 or abs(weights.sum() - 1) > ROUNDING:
-            raise ValueError(f"weights must be probabilities [R] that sum to one, got shape {weights.shape}")
-        if scores.ndim != 2 or len(scores) != len(weights):
-            raise ValueError(f"scores must have shape [{len(weights)}, d], got {scores.shape}")
+        (p,), (scores,) = distribution(probabilities=self.probabilities), finite(scores=self.scores)
+        if scores.ndim != 2 or len(scores) != len(p):
+            raise ValueError(f"scores must have shape [{len(p)}, d], got {scores.shape}")
 
     @property
     def p(self) -> Floats:
         """The probabilities, float64 [R]."""
-        return np.asarray(self.weights, dtype=np.float64)
+        return np.asarray(self.probabilities, dtype=np.float64)
 
     @property
     def s(self) -> Floats:
@@ -141,7 +143,7 @@ def difference_covariance(chosen: TraceLaw, rejected: TraceLaw, joint: ArrayLike
     return np.einsum("ij,ijk,ijl->kl", p, difference, difference)
 
 
-def posterior_divergence(weights: ArrayLike, log_ratios: ArrayLike) -> float:
+def posterior_divergence(probabilities: ArrayLike, log_ratios: ArrayLike) -> float:
     """KL(p || q) for q proportional to p exp(-rho), in nats: E_p rho + log E_p exp(-rho), at least 0 (also in
     rounding, where it is 0).
 
@@ -150,7 +152,7 @@ def posterior_divergence(weights: ArrayLike, log_ratios: ArrayLike) -> float:
     = h + log(pi_theta(r | y) / pi_ref(r | y)). Computed from centred rho, so that a constant in rho cancels exactly.
 
     Raises:
-        ValueError: weights that are no probabilities, or log-ratios that are not one finite number each.
+        ValueError: probabilities that are no distribution, or log-ratios that are not one finite number each.
 
     Example:
         >>> round(posterior_divergence([0.5, 0.5], [0.0, np.log(2.0)]), 6)  # q = (2/3, 1/3)
@@ -159,7 +161,7 @@ def posterior_divergence(weights: ArrayLike, log_ratios: ArrayLike) -> float:
         0.0
     """
     (log_ratios,) = finite(log_ratios=log_ratios)
-    law = TraceLaw(weights, log_ratios[:, None] if log_ratios.ndim == 1 else log_ratios)
+    law = TraceLaw(probabilities, log_ratios[:, None] if log_ratios.ndim == 1 else log_ratios)
     x = -one_per_trace("log_ratios", log_ratios, law)[law.p > 0]
     p = law.p[law.p > 0]
     x = x - p @ x / p.sum()
@@ -185,10 +187,10 @@ def check_same_length(chosen: TraceLaw, rejected: TraceLaw) -> None:
 
 
 def checked_joint(chosen: TraceLaw, rejected: TraceLaw, joint: ArrayLike) -> Floats:
-    """The joint law as float64 [R+, R-]; ValueError unless its marginals are the weights of these laws."""
+    """The joint law as float64 [R+, R-]; ValueError unless its marginals are these laws."""
     (p,) = nonnegative(joint=joint)
     if p.shape != (len(chosen.p), len(rejected.p)):
         raise ValueError(f"joint must have shape [{len(chosen.p)}, {len(rejected.p)}], got {p.shape}")
     if max(np.abs(p.sum(axis=1) - chosen.p).max(), np.abs(p.sum(axis=0) - rejected.p).max()) > ROUNDING:
-        raise ValueError("joint must have the weights of chosen and rejected as its marginals")
+        raise ValueError("joint must have the laws of chosen and rejected as its marginals")
     return p

@@ -45,7 +45,7 @@ class ConditionalWeight:
     average: Floats
 
 
-def conditional_weight(traces: ArrayLike, empty: ArrayLike) -> ConditionalWeight:
+def conditional_weight(gradients_t: ArrayLike, gradient_e: ArrayLike) -> ConditionalWeight:
     """From gradients as vectors: g_1 .. g_K [.., K, d] and g_e [.., d].
 
     Raises:
@@ -56,9 +56,11 @@ def conditional_weight(traces: ArrayLike, empty: ArrayLike) -> ConditionalWeight
         >>> float(found.var_t), float(found.distance), float(found.bias_e_sq), float(found.single)
         (2.0, 10.0, 8.0, 0.8)
     """
-    traces, empty = finite(traces=traces, empty=empty)
+    traces, empty = finite(gradients_t=gradients_t, gradient_e=gradient_e)
     if traces.ndim < 2 or traces.shape[-1] != (empty.shape or (0,))[-1]:
-        raise ValueError(f"traces and empty must have shapes [.., K, d] and [.., d], got {traces.shape}, {empty.shape}")
+        raise ValueError(
+            f"gradients_t and gradient_e must have shapes [.., K, d] and [.., d], got {traces.shape}, {empty.shape}"
+        )
     mean = traces.mean(axis=-2)
     deviations = ((traces - mean[..., None, :]) ** 2).sum(axis=-1)
     scale = (traces**2).sum(axis=-1).mean(axis=-1) + (empty**2).sum(axis=-1)

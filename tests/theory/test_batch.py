@@ -95,3 +95,11 @@ def test_what_it_refuses(function):
     ):
         with pytest.raises(ValueError, match=message):
             function(**{**UNIT, **sizes, name: value})
+
+
+def test_all_limits_have_the_shape_of_the_arguments():
+    """Catches a limit that forgets the axis of the argument it does not depend on."""
+    unit = {"bias_t_sq": 0.0, "bias_e_sq": 1.0, "bias_inner": 0.0, "data_var_t": 2.0, "var_e": 3.0, "data_cov": 1.0}
+    limits = batch_weight_limits(**unit, trace_var=4.0, batch_size=[1, 2, 3])
+    assert limits.bias_only.tolist() == [1.0, 1.0, 1.0]
+    assert limits.variance_only.shape == limits.no_trace_noise.shape == (3,)

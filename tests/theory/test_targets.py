@@ -78,9 +78,9 @@ def test_pooled_weight():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("probabilities", [0.5, 0.6], "probabilities must add up to 1"),
+        ("probabilities", [0.5, 0.6], "probabilities must sum to one"),
         ("probabilities", [-0.5, 1.5], "probabilities must not be negative"),
-        ("probabilities", [1.0], r"probabilities and trace_var must be \[n\]"),
+        ("probabilities", [1.0], r"trace_var must be \[n\] like probabilities"),
         ("trace_var", [-1.0, 1.0], "trace_var must not be negative"),
         ("trace_var", [np.nan, 1.0], "trace_var must be finite"),
         ("bias_t", [[np.inf], [0.0]], "bias_t must be finite"),
@@ -119,3 +119,9 @@ def test_on_shared_pairs_the_bias_has_no_data_part():
     assert (float(split.data_sq), float(split.trace_sq), float(split.interaction)) == (0.0, 25.0, 0.0)
     opposite = split_empty_bias([0.0], [2.0], [0.0])
     assert (float(opposite.data_sq), float(opposite.trace_sq), float(opposite.interaction)) == (4.0, 4.0, -8.0)
+
+
+def test_a_population_of_lists_is_one_of_arrays():
+    """Catches fields that are checked as arrays and used as they came."""
+    law = PromptLaw([0.5, 0.5], [[0.0], [0.0]], [[1.0], [-1.0]], [[0.0], [2.0]], [1, 1])
+    assert float(law.population(4).weight) == 0.0

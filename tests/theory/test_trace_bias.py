@@ -86,7 +86,7 @@ def test_worked_values_of_the_empty_trace():
     np.testing.assert_allclose(empty_trace.empty_trace_bias([3.0, 1.0], [1.0, 1.0], DPO), [-2.0, 0.0])
     several = empty_trace.empty_trace_bias([[3.0, 1.0], [5.0, 1.0]], [[1.0, 1.0]], DPO)
     np.testing.assert_allclose(several, [[-2.0, 0.0], [-4.0, 0.0]])
-    assert float(empty_trace.initial_weight(gap_sq=3.0, trace_var=1.0)) == 0.75
+    assert float(empty_trace.initial_weight(gap_sq=3.0, score_var=1.0)) == 0.75
     np.testing.assert_array_equal(empty_trace.initial_weight([0.0, 1.0, 0.0], [0.0, 0.0, 1.0]), [0.5, 1.0, 0.0])
     np.testing.assert_allclose(
         empty_trace.initial_weight([5e-324, 1e-300, 1e308], [0.0, 3e-300, 1e308]), [1, 0.25, 0.5]
@@ -122,6 +122,7 @@ def test_posterior_variance_from_tokens():
 # --- bad input -------------------------------------------------------------------------------------------
 
 ONE = TraceLaw([1.0], [[0.0]])
+OTHER = TraceLaw([0.4, 0.6], [[0.0, 0.0], [0.0, 4.0]])
 
 
 @pytest.mark.parametrize(
@@ -134,9 +135,9 @@ ONE = TraceLaw([1.0], [[0.0]])
         (lambda: LossAtReference.ipo(-1.0), "beta must be positive"),
         (lambda: LossAtReference.ipo(np.nan), "beta must be finite"),
         (lambda: TraceLaw([0.5, 0.4], np.zeros((2, 1))), "sum to one"),
-        (lambda: TraceLaw([1.5, -0.5], np.zeros((2, 1))), "weights must not be negative"),
-        (lambda: TraceLaw([[1.0]], np.zeros((1, 1))), "sum to one"),
-        (lambda: TraceLaw([], np.zeros((0, 1))), "weights must not be empty"),
+        (lambda: TraceLaw([1.5, -0.5], np.zeros((2, 1))), "probabilities must not be negative"),
+        (lambda: TraceLaw([[1.0]], np.zeros((1, 1))), "probabilities must have one axis"),
+        (lambda: TraceLaw([], np.zeros((0, 1))), "probabilities must not be empty"),
         (lambda: TraceLaw([0.5, 0.5], np.zeros((3, 1))), "scores must have shape"),
         (lambda: TraceLaw([1.0], [[np.inf]]), "scores must be finite"),
         (lambda: WIDE.covariance_with([1.0]), "values must have one number per trace"),
@@ -147,6 +148,7 @@ ONE = TraceLaw([1.0], [[0.0]])
         (lambda: trace_bias.prior_trace_bias(WIDE, TALL, [0.0, 0.0], [1.0, 1.0], DPO), "likelihood_chosen must be pos"),
         (lambda: trace_bias.prior_trace_bias(WIDE, TALL, [1.0, 1.0], [-1.0, 1.0], DPO), "likelihood_rejected must not"),
         (lambda: trace_bias.prior_trace_bias(WIDE, TALL, [1.0], [1.0, 1.0], DPO), "likelihood_chosen must have one"),
+        (lambda: trace_bias.prior_trace_bias(WIDE, OTHER, [1.0, 1.0], [1.0, 1.0], DPO), "probabilities of chosen"),
         (lambda: trace_bias.prior_trace_bias(WIDE, ONE, [1.0, 1.0], [1.0], DPO), "scores must have one length"),
         (lambda: trace_bias.offline_trace_bias(WIDE, TALL, [1.0], DPO), "displacement must have the length"),
         (lambda: trace_bias.on_policy_trace_bias(WIDE, TALL, [1.0, np.nan], DPO), "displacement must be finite"),
@@ -161,7 +163,7 @@ ONE = TraceLaw([1.0], [[0.0]])
         (lambda: empty_trace.initial_weight(-1.0, 1.0), "gap_sq must not be negative"),
         (lambda: empty_trace.initial_weight(np.inf, 1.0), "gap_sq must be finite"),
         (lambda: empty_trace.largest_gap(0.0, 1.0), "mass must be in"),
-        (lambda: empty_trace.largest_gap(0.5, -1.0), "trace_var must not be negative"),
+        (lambda: empty_trace.largest_gap(0.5, -1.0), "score_var must not be negative"),
         (lambda: empty_trace.largest_initial_weight(0.5, 1.1), "mass_rejected must be in"),
         (lambda: empty_trace.posterior_variance_from_tokens([1.0, 1.0], 2.1), "marginal_energy must not exceed"),
         (lambda: empty_trace.posterior_variance_from_tokens(1.0, 1.0), "one number per position"),
