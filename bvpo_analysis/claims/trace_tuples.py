@@ -42,13 +42,22 @@ class Prompt:
         rho = (self.model.log_probs(self.theta) - self.model.log_probs(self.ref))[:, answer]
         return AnswerLaw(self.model.posterior(self.ref, answer), rho, self.model.scores(self.theta)[:, answer])
 
-    def mean_estimate(self, traces: int) -> Floats:
-        """E muhat_K, the traces of the two answers independent."""
+    def estimates(self, traces: int) -> tuple[Floats, Floats]:
+        """All values of muhat_K [K + 1, K + 1, d] with their probabilities, the traces of both answers independent."""
         sides = [(self.law(y), *tallies(self.law(y).probabilities, traces)) for y in (0, 1)]
         (first, i, a), (second, j, b) = sides
         c = marginal_coefficients(first.log_ratio[i][:, None], second.log_ratio[j][None, :], self.beta)
-        values = c.gradient(first.scores[i][:, None], second.scores[j][None, :])
-        return np.asarray(np.einsum("a,b,abd->d", a, b, values))
+        return c.gradient(first.scores[i][:, None], second.scores[j][None, :]), np.outer(a, b)
+
+    def mean_estimate(self, traces: int) -> Floats:
+        """E muhat_K."""
+        values, chance = self.estimates(traces)
+        return np.asarray(np.einsum("ab,abd->d", chance, values))
+
+    def variance_of_estimate(self, traces: int) -> float:
+        """Tr Var muhat_K."""
+        values, chance = self.estimates(traces)
+        return float((chance * ((values - self.mean_estimate(traces)) ** 2).sum(axis=2)).sum())
 
 
 def prompts(count: int, *, traces: int = 2, seed: int = 0) -> Iterator[Prompt]:

@@ -249,18 +249,15 @@ def test_g33_the_population_target_is_the_closed_form_of_the_batch(population, s
 def test_g34_pooled_weight_is_a_mean_weighted_by_distances(population, traces):
     """Catches a plain mean of the per-prompt optima, which is the optimum of nothing."""
     law = population.law
-    distances = law.prompt_distances(traces)
-    assume((distances > 1e-6 * population.scale).all())
-    each = []
+    each, distances = [], []
     for i in range(len(population.p)):
         alone = Population(np.ones(1), population.q[[i]], population.t[[i]], population.e[[i]], population.mu[[i]])
-        if traces <= 2:
-            outcomes, own_targets = alone.batches(1, traces)
-            each.append(best_by_enumeration(outcomes, own_targets))
-        else:
-            each.append(1 - float(law.prompt_numerators(traces)[i] / distances[i]))
+        outcomes, own_targets = alone.batches(1, traces)
+        assume(outcomes.distance > 1e-6 * population.scale)
+        each.append(best_by_enumeration(outcomes, own_targets))
+        distances.append(outcomes.distance)
     weighted = population.p * distances @ np.array(each) / (population.p @ distances)
-    pooled = float(pooled_weight(population.p, law.prompt_numerators(traces), distances))
+    pooled = float(pooled_weight(population.p, law.prompt_numerators(traces), law.prompt_distances(traces)))
     scale = max(1.0, float(np.abs(each).max()))
     assert abs(pooled - weighted) <= 1e-8 * scale
     assert abs(float(law.per_prompt(traces).weight) - weighted) <= 1e-8 * scale
