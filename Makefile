@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help report report-quick test test-slow mutation check format claims exact lrm pairs figures notebooks bench clean
+.PHONY: help report report-quick test test-slow mutation check format claims exact lrm pairs sgd-study figures notebooks bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,8 +64,11 @@ lrm: $(VENV)/.run  ## retrain the reasoning model in the box from its seed
 pairs: $(VENV)/.run  ## rebuild the shipped preference pairs
 	$(RUN) -m bvpo_analysis.preferences.shipped.build
 
+sgd-study: $(VENV)/.run  ## longer runs of SGD on the language model, resumable; rewrites what reports show of them
+	$(RUN) -m bvpo_analysis.sgd.grid --output-dir runs/sgd-grid --summary bvpo_analysis/sgd/measured.json
+
 figures: $(VENV)/.run  ## redraw the paper figures from their committed results
-	$(RUN) paper_figures/fig_mse_alpha.py
+	@set -e; for figure in paper_figures/fig_*.py; do $(RUN) $$figure; done
 
 notebooks: $(VENV)/.test  ## execute the notebooks
 	$(RUN) -m pytest tests/test_notebooks.py

@@ -2,7 +2,8 @@
 
 One unit of work is a run: a regime, a weight, a repetition. Its iterates and the curvature at its end are written
 when it is done, whole or not at all; a later call goes on with the units that are missing. The path constant of a
-regime needs all of its runs, so the bounds are put beside the iterates at the end.
+regime needs all of its runs, so the bounds are put beside the iterates at the end. The smoothness at the start, in the
+metric of SGD and of Adam, is measured on more prompts.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import json
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,13 @@ from bvpo_analysis.sgd.language_model import (
     curvature,
     run,
     start_weights,
+    step_size_table,
 )
 from bvpo_analysis.sgd.smoothness import path_constant
+
+
+SMOOTHNESS_PROMPTS = 16
+"""Prompts, and units of a batch, of the smoothness at the start: the batch size of the reports' headline."""
 
 
 def run_regime(settings: RunSettings, repetitions: int, folder: Path) -> Path:
@@ -66,10 +72,19 @@ def run_regime(settings: RunSettings, repetitions: int, folder: Path) -> Path:
     table = against_bounds(iterates, step_size=step_size, smoothness=path_constant(curvatures))
     table = table.assign(regime=settings.regime, prompts=settings.prompts, batch_size=settings.batch_size)
     target = folder / f"{settings.regime}.csv"
-    part = target.with_name(target.name + ".part")
-    table.to_csv(part, index=False, lineterminator="\n", float_format="%.8g")
-    part.replace(target)
+    _write_table(target, table)
+    smoothness = folder / f"{settings.regime}.smoothness.csv"
+    if not smoothness.exists():
+        wide = box_loss(replace(settings, prompts=SMOOTHNESS_PROMPTS))
+        rates = step_size_table(wide, batch_size=SMOOTHNESS_PROMPTS)
+        _write_table(smoothness, rates.assign(regime=settings.regime, prompts=SMOOTHNESS_PROMPTS))
     return target
+
+
+def _write_table(path: Path, table: pd.DataFrame) -> None:
+    part = path.with_name(path.name + ".part")
+    table.to_csv(part, index=False, lineterminator="\n", float_format="%.8g")
+    part.replace(path)
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
@@ -82,10 +97,34 @@ def run_regimes(
     regimes: Sequence[str], settings: RunSettings, repetitions: int, folder: Path, processes: int = 2
 ) -> pd.DataFrame:
     """Several regimes, a process each, one torch thread per process; the tables in one."""
-    everything = [RunSettings(**{**asdict(settings), "regime": regime}) for regime in regimes]
+    everything = [replace(settings, regime=regime) for regime in regimes]
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(run_regime, one, repetitions, folder) for one in everything]
         return pd.concat([pd.read_csv(future.result()) for future in futures], ignore_index=True)
+
+
+def measured(table: pd.DataFrame, folder: Path) -> dict[str, Any]:
+    """What reports show of these runs: how every weight did against its bound, and the smoothness of every regime."""
+    runs = [
+        {
+            "regime": regime,
+            "rule": rule,
+            "alpha": float(rows["alpha"].iloc[0]),
+            "iterates": len(rows),
+            "held": int(rows["holds"].sum()),
+            "kappa": float(rows["kappa"].iloc[0]),
+            "first_loss": float(rows.loc[rows["step"] == 0, "value"].mean()),
+            "last_loss": float(rows.loc[rows["step"] == rows["step"].max(), "value"].mean()),
+            "bias_sq": float(rows["bias_sq"].mean()),
+            "variance": float(rows["variance"].mean()),
+        }
+        if options.summary is not None:
+        _write(options.summary, measured(table, options.output_dir))
+    for (regime, rule), rows in table.groupby(["regime", "rule"], sort=False)
+    ]
+    smoothness = pd.concat([pd.read_csv(folder / f"{regime}.smoothness.csv") for regime in table["regime"].unique()])
+    rates = smoothness.drop_duplicates(["regime", "optimiser"])[["regime", "optimiser", "smoothness", "prompts"]]
+    return {"runs": runs, "smoothness": rates.to_dict("records")}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,6 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=12, help="steps of a run (default 12)")
     parser.add_argument("--repetitions", type=int, default=2, help="runs per weight (default 2)")
     parser.add_argument("--processes", type=int, default=2, help="regimes run at a time (default 2)")
+    parser.add_argument("--summary", type=Path, metavar="FILE", help="write what reports show of the runs (JSON)")
     options = parser.parse_args(argv)
     try:
         if min(options.steps, options.repetitions, options.processes) < 1:
@@ -109,6 +149,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except (InputError, StudyError) as error:
         return exit_with(error)
+    if options.summary is not None:
+        _write(options.summary, measured(table, options.output_dir))
     for (regime, rule), rows in table.groupby(["regime", "rule"], sort=False):
         held = int(rows["holds"].sum())
         print(f"{regime:8} {rule:10} alpha {rows['alpha'].iloc[0]:.3f}  one-step bound held at {held} of {len(rows)}")
