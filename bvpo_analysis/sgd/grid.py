@@ -118,9 +118,7 @@ def measured(table: pd.DataFrame, folder: Path) -> dict[str, Any]:
             "bias_sq": float(rows["bias_sq"].mean()),
             "variance": float(rows["variance"].mean()),
         }
-        if options.summary is not None:
-        _write(options.summary, measured(table, options.output_dir))
-    for (regime, rule), rows in table.groupby(["regime", "rule"], sort=False)
+        for (regime, rule), rows in table.groupby(["regime", "rule"], sort=False)
     ]
     smoothness = pd.concat([pd.read_csv(folder / f"{regime}.smoothness.csv") for regime in table["regime"].unique()])
     rates = smoothness.drop_duplicates(["regime", "optimiser"])[["regime", "optimiser", "smoothness", "prompts"]]
