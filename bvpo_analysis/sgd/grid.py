@@ -33,7 +33,6 @@ from bvpo_analysis.sgd.language_model import (
 )
 from bvpo_analysis.sgd.smoothness import path_constant
 
-
 SMOOTHNESS_PROMPTS = 16
 """Prompts, and units of a batch, of the smoothness at the start: the batch size of the reports' headline."""
 
