@@ -30,6 +30,7 @@ from bvpo_analysis.lrm.loading import ReasoningModel
 from bvpo_analysis.records import Floats, PairLogProbs, PairScores, PreferencePair, ScoreSet
 from bvpo_analysis.scores.choice import score_engine
 from bvpo_analysis.scores.engines import ScoreEngine
+from bvpo_analysis.scores.gram import chunked_products
 from bvpo_analysis.scores.log_probs import sequence_log_probs
 from bvpo_analysis.scores.plan import PairSequences, TraceEnumerator, pair_log_probs, plan_pair
 from bvpo_analysis.scores.store import BlockStore
@@ -42,8 +43,6 @@ OWN_BYTES = 2**30
 """Own vectors kept for the products with the totals; what does not fit is computed twice."""
 PANEL = 16384
 """Columns of scores that are taken at once; they stay in the cache."""
-CHUNK = 512
-"""Columns whose products are added up in the type of the scores; the sums of chunks are added up in float64."""
 SKETCH = 1024
 """Length k of a count sketch."""
 
@@ -172,14 +171,6 @@ def kept_blocks(pairs: int, totals: int, scorer: ScoreEngine) -> int:
     """How many blocks' own vectors are kept in memory; those of the others are computed twice."""
     block = BLOCK * totals * scorer.size * scorer.buffer(0).element_size()
     return min(-(-pairs // BLOCK), OWN_BYTES // max(block, 1))
-
-
-def chunked_products(rows: torch.Tensor) -> torch.Tensor:
-    """Inner products [m, m] of rows [m, n] in float64, from products over ``CHUNK`` columns in the type of the rows."""
-    whole = rows.shape[1] // CHUNK * CHUNK
-    rest = rows[:, whole:]
-    chunks = rows[:, :whole].unflatten(1, (-1, CHUNK)).transpose(0, 1)
-    return torch.bmm(chunks, chunks.transpose(1, 2)).sum(0, dtype=torch.float64) + rest @ rest.T
 
 
 def return_freed_memory() -> None:

@@ -14,7 +14,6 @@ import torch
 from torch.func import functional_call, vjp, vmap
 from torch.nn import functional as F
 from torch.utils._pytree import tree_flatten, tree_unflatten
-from transformers.pytorch_utils import Conv1D
 
 Kind = Literal["linear", "transposed", "embedding", "normalisation", "expanded", "recomputed"]
 """How a module's per-sample gradients are had.
@@ -65,7 +64,7 @@ def _kind(module: torch.nn.Module, own: Mapping[str, str]) -> Kind:
     forward: object = type(module).forward
     if forward is torch.nn.Linear.forward:
         return "linear"
-    if forward is Conv1D.forward:
+    if (type(module).__module__, type(module).__qualname__) == ("transformers.pytorch_utils", "Conv1D"):
         return "transposed"
     if isinstance(module, torch.nn.Embedding):
         plain = module.max_norm is None and not module.scale_grad_by_freq and not module.sparse

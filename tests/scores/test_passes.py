@@ -16,6 +16,7 @@ from bvpo_analysis.preferences import shipped_pairs
 from bvpo_analysis.records import Completion
 from bvpo_analysis.scores import (
     HooksEngine,
+    ScoreEngine,
     VmapEngine,
     load_scores,
     passes,
@@ -351,13 +352,13 @@ def test_a_resumed_run_is_bit_identical(lrm, many, undisturbed, tmp_path, die_at
     monkeypatch.undo()
     (tmp_path / "gram-000008.safetensors.part").write_bytes(b"half a block")  # what a kill may leave
     scored = []
-    original = VmapEngine.fill
+    original = ScoreEngine.fill
 
     def counting(self, sequences, out):
         scored.append(len(sequences))
         return original(self, sequences, out)
 
-    monkeypatch.setattr(VmapEngine, "fill", counting)
+    monkeypatch.setattr(ScoreEngine, "fill", counting)
     same_scores(run(lrm, many, tmp_path), undisturbed)
     resumed = sum(scored)
     scored.clear()
@@ -391,8 +392,8 @@ def test_a_resumed_run_does_not_repeat_finished_work(lrm, many, tmp_path, monkey
     for name in ("products-000016", "products-000008"):
         (tmp_path / f"{name}.safetensors").unlink()
     seen = []
-    original = VmapEngine.fill
-    monkeypatch.setattr(VmapEngine, "fill", lambda self, s, out: seen.append(len(s)) or original(self, s, out))
+    original = ScoreEngine.fill
+    monkeypatch.setattr(ScoreEngine, "fill", lambda self, s, out: seen.append(len(s)) or original(self, s, out))
     run(lrm, many, tmp_path)
     sizes = [len(plan_pair(lrm.assembler, pair, traces=2).sequences) for pair in many]
     assert sum(seen) == sum(sizes[8:])
