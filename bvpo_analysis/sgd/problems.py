@@ -8,7 +8,7 @@ f(y) >= f(x) + <grad f(x), y - x> + (m/2)|y - x|^2, and for the Polyak-Lojasiewi
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -240,7 +240,7 @@ class CosineQuadratic(Problem):
     amplitude: float
     frequency: float
 
-    GRID: int = 200_001
+    GRID: ClassVar[int] = 200_001
 
     def __post_init__(self) -> None:
         _check_positive(

@@ -58,6 +58,7 @@ class ExactRun:
         gradient_sq: E|grad f(x_j)|^2, [T + 1].
         excess_loss: E f(x_j) - f*, [T + 1].
         distance_sq: E|x_j - x*|^2, [T + 1].
+        mean_iterate_excess: E f(xbar) - f* for the average xbar of x_0 .. x_{j-1}, [T + 1]; nan at j = 0.
         bias_sq, noise_var: |b_c|^2 and Tr Cov(g_c) in step j, [T].
     """
 
@@ -67,6 +68,7 @@ class ExactRun:
     gradient_sq: Floats
     excess_loss: Floats
     distance_sq: Floats
+    mean_iterate_excess: Floats
     bias_sq: Floats
     noise_var: Floats
 
@@ -171,7 +173,8 @@ def exact_run(
     """Exact expectations on a quadratic with constant biases and noise, also where weights and steps vary.
 
     With A_j = I - eta_j H: E x+ = A_j E x - eta_j b_j and Cov x+ = A_j Cov x A_j + eta_j^2 S_j, with b_j and S_j those
-    of the mix. Then E|grad f|^2 = |H E x|^2 + Tr(H Cov x H) and E f - f* = (1/2)(E x'H E x + Tr H Cov x).
+    of the mix. Then E|grad f|^2 = |H E x|^2 + Tr(H Cov x H) and E f - f* = (1/2)(E x'H E x + Tr H Cov x). The sum s of
+    the iterates so far has Cov(s+, x+) = (Cov(s, x) + Cov x) A_j and Cov s+ = Cov s + Cov x + Cov(s, x) + Cov(x, s).
 
     Raises:
         ValueError: the problem is not quadratic, or as in :func:`simulate`.
@@ -189,8 +192,13 @@ def exact_run(
     etas, mean = _checked(oracle, start, step_size, steps)
     weights = rule.weights(oracle.law(mean), etas * problem.smoothness)
     h, unit = problem.hessian, np.eye(problem.dimension)
-    covariance = np.zeros_like(h)
-    gradient_sq, excess, distance_sq = np.empty(steps + 1), np.empty(steps + 1), np.empty(steps + 1)
+    covariance, shared, covariance_total, total = (
+        np.zeros_like(h),
+        np.zeros_like(h),
+        np.zeros_like(h),
+        np.zeros_like(mean),
+    )
+    gradient_sq, excess, distance_sq, averaged = (np.empty(steps + 1) for _ in range(4))
     biases = [oracle.bias_of_mix(float(a)) for a in weights]
     noises = _cached_covariances(oracle, weights)
     for j in range(steps + 1):
@@ -198,9 +206,13 @@ def exact_run(
         gradient_sq[j] = np.vdot(h @ second, h)
         excess[j] = np.vdot(h, second) / 2
         distance_sq[j] = np.trace(second)
+        averaged[j] = np.vdot(h, np.outer(total, total) + covariance_total) / (2 * j**2) if j else np.nan
         if j == steps:
             break
         contraction = unit - etas[j] * h
+        total = total + mean
+        covariance_total = covariance_total + covariance + shared + shared.T
+        shared = (shared + covariance) @ contraction
         mean = contraction @ mean - etas[j] * biases[j]
         covariance = contraction @ covariance @ contraction + etas[j] ** 2 * noises[j]
     return ExactRun(
@@ -210,6 +222,7 @@ def exact_run(
         gradient_sq=gradient_sq,
         excess_loss=excess,
         distance_sq=distance_sq,
+        mean_iterate_excess=averaged,
         bias_sq=np.array([b @ b for b in biases]),
         noise_var=np.array([np.trace(s) for s in noises]),
     )
@@ -240,9 +253,10 @@ def _checked(oracle: Oracle, start: Floats, step_size: ArrayLike, steps: int) ->
     etas = np.asarray(step_size, dtype=np.float64)
     if etas.shape not in ((), (steps,)):
         raise ValueError(f"step_size must be one number or one per step [{steps}], got shape {etas.shape}")
-    if not (np.isfinite(etas) & (etas > 0)).all():
-        raise ValueError(f"step_size must be positive, got {etas.ravel()[0]}")
+    meaningless = etas[~(np.isfinite(etas) & (etas > 0))]
+    if meaningless.size:
+        raise ValueError(f"step_size must be positive and finite, got {meaningless[0]}")
     largest = 1 / problem.smoothness
     if (etas > largest * (1 + 1e-9)).any():
-        raise ValueError(f"step_size must be at most 1/L = {largest:g} on {problem.name!r}, got {etas.max():g}")
+        raise ValueError(f"step_size must be at most 1/L = {largest!r} on {problem.name!r}, got {float(etas.max())!r}")
     return np.broadcast_to(etas, (steps,)).copy(), problem.point(start, "start").copy()

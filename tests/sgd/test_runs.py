@@ -75,7 +75,7 @@ def test_exact_runs_agree_with_the_recursion_in_the_eigenbasis(name):
 
 @pytest.mark.parametrize("noise", ["gaussian", "two-atom"])
 def test_simulated_runs_agree_with_exact_ones(noise):
-    """Catches wrong noise, mixing or step in the simulation: 5 SE on three quantities, with a power gate."""
+    """Catches wrong noise, mixing or step in the simulation: 5 SE on four quantities, with a power gate."""
     joint = ROTATED.oracle.noise_cov
     oracle = ConstantOracle(ROTATED.oracle.problem, ROTATED.oracle.bias_t, ROTATED.oracle.bias_e, joint, noise)
     etas = cosine_step_sizes(1.0, 30)[:-1]
@@ -89,6 +89,7 @@ def test_simulated_runs_agree_with_exact_ones(noise):
         (run.average_gradient_sq(30), exact.average_gradient_sq(30)),
         (run.excess_loss[-1], exact.excess_loss[-1]),
         (run.distance[-1] ** 2, exact.distance_sq[-1]),
+        (run.mean_iterate_excess[0], exact.mean_iterate_excess[-1]),
     ):
         se = values.std(ddof=1) / np.sqrt(len(values))
         assert se < 0.02 * expected
@@ -215,10 +216,10 @@ GOOD = {"start": np.array([0.8]), "step_size": 0.5, "steps": 5, "repetitions": 2
 @pytest.mark.parametrize(
     ("changes", "problem", "message"),
     [
-        ({"step_size": 1.01}, Wells, r"step_size must be at most 1/L = 1 on 'w', got 1.01"),
-        ({"step_size": [0.5, 0.5, 2.0, 0.5, 0.5]}, Wells, "at most 1/L = 1"),
+        ({"step_size": 1.01}, Wells, r"step_size must be at most 1/L = 1.0 on 'w', got 1.01"),
+        ({"step_size": [0.5, 0.5, 2.0, 0.5, 0.5]}, Wells, r"at most 1/L = 1\.0 on 'w', got 2\.0"),
         ({"step_size": 0.0}, Wells, "step_size must be positive"),
-        ({"step_size": np.nan}, Wells, "step_size must be positive"),
+        ({"step_size": [0.5, 0.5, np.nan, 0.5, 0.5]}, Wells, "step_size must be positive and finite, got nan"),
         ({"step_size": [0.5, 0.5]}, Wells, r"one number or one per step \[5\]"),
         ({"steps": 0}, Wells, "steps must be at least 1, got 0"),
         ({"repetitions": 0}, Wells, "repetitions must be at least 1"),
