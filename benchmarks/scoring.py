@@ -62,7 +62,7 @@ def scoring_case(model_name: str, count: int, tokens: int, rounds: int, *, slow:
     functions: dict[str, Callable[[], object]] = {
         "plain": lambda: plain(model, sequences, budget),
         "hooks": lambda: hooks.fill(sequences, out),
-        "hooks + full Gram": lambda: full_gram(hooks, sequences, panel=count),
+        "hooks + full Gram": lambda: full_gram(hooks, sequences, panel=count, rows=out),
     }
     fills: dict[str, Callable[[Sequence[TokenSequence], torch.Tensor], object]] = {"hooks": hooks.fill}
     if slow:
