@@ -32,12 +32,13 @@ class RunFacts:
         step_sizes: [T].
         initial_gap, initial_distance: f(x_0) - f* and |x_0 - x*|.
         zeta, noise_var: the bounds' constants: |b_c| <= zeta and Tr Cov(g_c) <= noise_var along the run.
-        zeta_sq_path, noise_path: E|b_c(x_j)|^2 and E Tr Cov(g_c | x_j), [T]; None if they are constant.
+        zeta_sq_path, noise_path: |b_c(x_j)|^2 and Tr Cov(g_c | x_j), [T, R], [T, 1] if exact; None where constant.
         average_gradient_sq: eta-weighted average over j < T, one number per repetition, [R]; [1] if exact.
         excess_loss: f(x_T) - f*, [R].
         distance: |x_T - x*|, [R].
-        mean_iterate_excess: f(xbar) - f*, [R]; None if not measured.
-        radius: largest |x_j - x*|, j < T, of any repetition; None if there is no such number.
+        mean_iterate_excess: f(xbar) - f*, [R].
+        radius: the largest root mean square of |x_j - x*| over j < T. The convex bound is stated for |x_j - x*| <= R,
+            but its proof uses R only for E|x_j - x*|, so it holds where the law of the iterates is unbounded too.
     """
 
     problem: Problem
@@ -52,8 +53,8 @@ class RunFacts:
     average_gradient_sq: Floats
     excess_loss: Floats
     distance: Floats
-    mean_iterate_excess: Floats | None
-    radius: float | None
+    mean_iterate_excess: Floats
+    radius: float
 
     @property
     def steps(self) -> int:
@@ -93,14 +94,15 @@ class Bound:
         name: short and unique.
         quantity: what is bounded.
         measured: the quantity, one number per repetition.
-        predicted: the bound; its second argument is the mean decrease of the loss, which only some bounds use.
+        predicted: the bound; its second argument is the mean decrease of the loss, which only some bounds use. One
+            number, or one per repetition [R], where it is linear in biases and noises that differ between repetitions.
         obstacle: why the bound does not apply to a run; empty where it does.
     """
 
     name: str
     quantity: str
     measured: Callable[[RunFacts], Floats]
-    predicted: Callable[[RunFacts, float], float]
+    predicted: Callable[[RunFacts, float], Floats | float]
     obstacle: Callable[[RunFacts], str]
 
 
@@ -137,35 +139,22 @@ def _convex(facts: RunFacts) -> str:
         return _constant_steps(facts)
     if not facts.problem.is_convex:
         return "the loss is not convex"
-    if facts.kappa > 0.5 * (1 + 1e-9):
-        return "needs kappa <= 1/2"
-    return "" if facts.radius is not None else "no radius holds all iterates, whose law is unbounded"
+    return "" if facts.kappa <= 0.5 * (1 + 1e-9) else "needs kappa <= 1/2"
 
 
 def _path(facts: RunFacts) -> str:
-    if facts.scheme == CONSTANT and facts.zeta_sq_path is None:
-        return "same as classical: bias and noise do not vary"
-    return "" if facts.scheme != DECREASING else "the bound for these steps is on the last loss"
+    same = facts.scheme == CONSTANT and facts.zeta_sq_path is None
+    return "same as classical: step size, bias and noise do not vary" if same else ""
 
 
-def _path_bound(facts: RunFacts, _: float) -> float:
-    bias = facts.zeta**2 if facts.zeta_sq_path is None else facts.zeta_sq_path
-    noise = facts.noise_var if facts.noise_path is None else facts.noise_path
-    return float(
-        varying_steps_bound(
-            initial_gap=facts.initial_gap,
-            step_sizes=facts.step_sizes,
-            smoothness=facts.problem.smoothness,
-            bias_bounds=np.sqrt(bias),
-            noise_vars=noise,
-        )
+def _path_bound(facts: RunFacts, _: float) -> Floats:
+    return varying_steps_bound(
+        initial_gap=facts.initial_gap,
+        step_sizes=facts.step_sizes,
+        smoothness=facts.problem.smoothness,
+        bias_bounds=facts.zeta if facts.zeta_sq_path is None else np.sqrt(facts.zeta_sq_path.T),
+        noise_vars=facts.noise_var if facts.noise_path is None else facts.noise_path.T,
     )
-
-
-def _iterate(facts: RunFacts) -> Floats:
-    if facts.mean_iterate_excess is None:
-        raise ValueError("the average iterate was not measured; name its horizon in the run")
-    return facts.mean_iterate_excess
 
 
 _AVERAGE = "average |grad f|^2"
@@ -258,10 +247,8 @@ BOUNDS: tuple[Bound, ...] = (
     Bound(
         "convex",
         "f(mean iterate) - f*",
-        _iterate,
-        lambda f, _: float(
-            convex_bound(initial_distance=f.initial_distance, radius=max(f.radius or 0.0, f.initial_distance), **f.law)
-        ),
+        lambda f: f.mean_iterate_excess,
+        lambda f, _: float(convex_bound(initial_distance=f.initial_distance, radius=f.radius, **f.law)),
         _convex,
     ),
 )

@@ -192,12 +192,8 @@ def exact_run(
     etas, mean = _checked(oracle, start, step_size, steps)
     weights = rule.weights(oracle.law(mean), etas * problem.smoothness)
     h, unit = problem.hessian, np.eye(problem.dimension)
-    covariance, shared, covariance_total, total = (
-        np.zeros_like(h),
-        np.zeros_like(h),
-        np.zeros_like(h),
-        np.zeros_like(mean),
-    )
+    covariance, shared, covariance_total = (np.zeros_like(h) for _ in range(3))
+    total = np.zeros_like(mean)
     gradient_sq, excess, distance_sq, averaged = (np.empty(steps + 1) for _ in range(4))
     biases = [oracle.bias_of_mix(float(a)) for a in weights]
     noises = _cached_covariances(oracle, weights)

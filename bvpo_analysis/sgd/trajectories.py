@@ -10,8 +10,8 @@ from bvpo_analysis.sgd.cases import Case
 from bvpo_analysis.sgd.consequences import best_final_weight
 from bvpo_analysis.sgd.oracles import ConstantOracle
 from bvpo_analysis.sgd.rules import Fixed, FromStart, PlannedRule, Scheduled
-from bvpo_analysis.sgd.runs import ExactRun, SimulatedRun, exact_run, simulate
-from bvpo_analysis.sgd.verify import check, facts_of
+from bvpo_analysis.sgd.runs import exact_run
+from bvpo_analysis.sgd.verify import check, facts_of, run_case
 from bvpo_analysis.theory.step_size import cosine_step_sizes
 
 SHOWN_BOUNDS = ("classical", "improved", "sharp")
@@ -29,20 +29,7 @@ def with_bounds(
     """
     shown = sorted({int(t) for t in np.geomspace(1, steps, 30).round()})
     etas = np.full(steps, kappa / case.oracle.problem.smoothness)
-    run: ExactRun | SimulatedRun
-    if case.is_exact and isinstance(case.oracle, ConstantOracle):
-        run = exact_run(case.oracle, rule, start=case.start, step_size=etas, steps=steps)
-    else:
-        run = simulate(
-            case.oracle,
-            rule,
-            start=case.start,
-            step_size=etas,
-            steps=steps,
-            repetitions=repetitions,
-            seed=seed,
-            horizons=shown,
-        )
+    run = run_case(case, rule, etas, repetitions=repetitions, seed=seed, horizons=shown)
     rows = []
     for t in shown:
         facts, constants = facts_of(case, run, CONSTANT, t)

@@ -1,9 +1,10 @@
 """Runs against bounds: one row per problem, rule, step size, horizon and bound, with what was measured and predicted.
 
 zeta and sigma^2 are exact where biases and noise do not depend on the point. Where they do (the reasoning model) they
-are maxima over all points that the repetitions visited; for the bound "varying" they are means along the path, with
-which the bound is exact. For James-Stein, whose weight depends on the batch, they are simulated, at the upper end of
-five standard errors, where bias and noise do not depend on the point, and unknown elsewhere.
+are maxima over all points that the repetitions visited; the bound "varying" takes those of every repetition and step,
+and is compared with the run repetition by repetition. For James-Stein, whose weight depends on the batch, they are
+simulated, at the upper end of five standard errors, where bias and noise do not depend on the point, and unknown
+elsewhere.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,8 +39,8 @@ class BoundCheck:
         step_size: eta of the first step.
         steps: T.
         bound, quantity: which bound, and on what.
-        measured, se: mean over repetitions with its standard error (0 if exact); of a bound that uses the observed
-            decrease, the standard error is that of the difference between measured and predicted.
+        measured, se: mean over repetitions with its standard error (0 if exact); of a bound that uses what was observed
+            of the same repetitions, the standard error is that of the difference between measured and predicted.
         predicted: the bound; nan where it does not apply.
         tightness: predicted / measured, at least 1 where the bound holds; inf where nothing is left to bound.
         holds: measured <= predicted up to five standard errors; None where the bound does not apply.
@@ -185,17 +186,19 @@ def _excess(row: BoundCheck) -> float:
 
 def check(facts: RunFacts, bound: Bound, *, problem: str, rule: str, constants: str) -> BoundCheck:
     """One bound against one run."""
-    reason = bound.obstacle(facts) if constants != "unknown" else "bias and noise of a weight set by the batch vary"
+    reason = "bias and noise of a weight set by the batch are not known here" if constants == "unknown" else ""
+    reason = reason or bound.obstacle(facts)
     measured = se = predicted = tightness = np.nan
     holds = None
     if not reason:
         values = bound.measured(facts)
         decrease = float(facts.decrease.mean())
-        measured, predicted = float(values.mean()), bound.predicted(facts, decrease)
+        bounds = np.asarray(bound.predicted(facts, decrease))
+        measured, predicted = float(values.mean()), float(bounds.mean())
         # The bound moves with the decrease that was observed: linearise, and take the difference per repetition.
         moved = max(abs(decrease), facts.initial_gap) * 1e-6
-        slope = (bound.predicted(facts, decrease + moved) - predicted) / moved if moved > 0 else 0.0
-        difference = values - slope * facts.decrease
+        slope = (float(np.mean(bound.predicted(facts, decrease + moved))) - predicted) / moved if moved > 0 else 0.0
+        difference = values - slope * facts.decrease - bounds
         se = float(difference.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
         tightness = predicted / measured if measured > 0 else np.inf
         holds = bool(measured - predicted <= 5 * se + ROUNDING * max(abs(predicted), abs(measured)))
@@ -231,24 +234,29 @@ def _checks(
     bounds: Sequence[Bound],
     shrinkage: tuple[float, float] | None = None,
 ) -> Iterator[BoundCheck]:
-    run: ExactRun | SimulatedRun
-    if isinstance(rule, PlannedRule) and case.is_exact and isinstance(case.oracle, ConstantOracle):
-        run = exact_run(case.oracle, rule, start=case.start, step_size=etas, steps=len(etas))
-    else:
-        run = simulate(
-            case.oracle,
-            rule,
-            start=case.start,
-            step_size=etas,
-            steps=len(etas),
-            repetitions=repetitions,
-            seed=seed,
-            horizons=horizons,
-        )
+    run = run_case(case, rule, etas, repetitions=repetitions, seed=seed, horizons=horizons)
     for steps in sorted(set(horizons)):
         facts, constants = facts_of(case, run, scheme, steps, shrinkage=shrinkage)
         for bound in bounds:
             yield check(facts, bound, problem=case.name, rule=rule.name, constants=constants)
+
+
+def run_case(
+    case: Case, rule: Rule, step_sizes: Floats, *, repetitions: int, seed: int, horizons: Sequence[int]
+) -> ExactRun | SimulatedRun:
+    """The exact run where there is one, else repetitions; step_sizes [T]."""
+    if isinstance(rule, PlannedRule) and case.is_exact and isinstance(case.oracle, ConstantOracle):
+        return exact_run(case.oracle, rule, start=case.start, step_size=step_sizes, steps=len(step_sizes))
+    return simulate(
+        case.oracle,
+        rule,
+        start=case.start,
+        step_size=step_sizes,
+        steps=len(step_sizes),
+        repetitions=repetitions,
+        seed=seed,
+        horizons=horizons,
+    )
 
 
 def facts_of(
@@ -278,22 +286,23 @@ def facts_of(
         zeta, noise = float(np.sqrt(run.bias_sq[:steps].max())), float(run.noise_var[:steps].max())
         constants = "exact" if constant else "maxima along the path"
         if not constant or np.ptp(run.weights[:steps]) > 0:
-            shape = (steps, -1)
-            zeta_sq_path = run.bias_sq[:steps].reshape(shape).mean(axis=1)
-            noise_path = run.noise_var[:steps].reshape(shape).mean(axis=1)
+            zeta_sq_path = run.bias_sq[:steps].reshape(steps, -1)
+            noise_path = run.noise_var[:steps].reshape(steps, -1)
     if isinstance(run, ExactRun):
         average, excess = np.array([run.average_gradient_sq(steps)]), run.excess_loss[steps : steps + 1]
-        distance, iterate, radius = np.sqrt(run.distance_sq[steps : steps + 1]), None, None
+        distance, iterate = np.sqrt(run.distance_sq[steps : steps + 1]), run.mean_iterate_excess[steps : steps + 1]
+        radius = np.sqrt(run.distance_sq[:steps].max())
     else:
         average, excess, distance = run.average_gradient_sq(steps), run.excess_loss[steps], run.distance[steps]
         iterate = run.mean_iterate_excess[run.horizons.index(steps)]
-        radius = None if _unbounded(case) else float(run.distance[:steps].max())
+        radius = np.sqrt((run.distance[:steps] ** 2).mean(axis=1).max())
+    start = float(np.linalg.norm(case.start - problem.minimiser))
     facts = RunFacts(
         problem=problem,
         scheme=scheme,
         step_sizes=run.step_sizes[:steps],
         initial_gap=float(problem.value(case.start)) - problem.minimum,
-        initial_distance=float(np.linalg.norm(case.start - problem.minimiser)),
+        initial_distance=start,
         zeta=zeta,
         noise_var=noise,
         zeta_sq_path=zeta_sq_path,
@@ -302,13 +311,9 @@ def facts_of(
         excess_loss=excess,
         distance=distance,
         mean_iterate_excess=iterate,
-        radius=radius,
+        radius=max(float(radius), start),  # at least, but for rounding
     )
     return facts, constants
-
-
-def _unbounded(case: Case) -> bool:
-    return isinstance(case.oracle, ConstantOracle) and case.oracle.noise == "gaussian"
 
 
 SHRINKAGE_DRAWS = 100_000
@@ -323,6 +328,8 @@ def _shrinkage_constants(case: Case, rule: JamesStein) -> tuple[float, float] | 
     pair = case.oracle.sample(points, rng)
     weight = rule.batch_weights(pair, rule.constant(case.oracle.covariance_t(case.start)))
     error = pair.mix(weight) - case.oracle.problem.gradient(case.start)
-    centred = ((error - error.mean(axis=0)) ** 2).sum(axis=1)
+    # Relative to one draw, the spread of gradients without noise is exactly 0.
+    moved = error - error[0]
+    centred = ((moved - moved.mean(axis=0)) ** 2).sum(axis=1)
     zeta = float(np.linalg.norm(error.mean(axis=0)) + 5 * np.sqrt(centred.mean() / SHRINKAGE_DRAWS))
     return zeta, float(centred.mean() + 5 * centred.std() / np.sqrt(SHRINKAGE_DRAWS))

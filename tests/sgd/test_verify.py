@@ -10,7 +10,7 @@ from bvpo_analysis.sgd.adversary import BIASES, Instances, bound_ratios, search
 from bvpo_analysis.sgd.bounds import BOUNDS, CONSTANT
 from bvpo_analysis.sgd.cases import standard_cases
 from bvpo_analysis.sgd.rules import Fixed, FromStart, JamesStein, Scheduled
-from bvpo_analysis.sgd.runs import exact_run, simulate
+from bvpo_analysis.sgd.runs import simulate
 from bvpo_analysis.sgd.trajectories import under_schedule, with_bounds
 from bvpo_analysis.sgd.verify import check, claims, data_frame, facts_of, summary, verify, violations
 
@@ -30,24 +30,24 @@ def test_every_bound_holds_on_the_reduced_grid(rows):
     assert set(table.index) == {bound.name for bound in BOUNDS}
     assert (table["checked"] == table["held"]).all()
     assert (table["checked"] >= 10).drop("biased ABC").all()
-    assert table["tightest"].drop("convex").min() > 1 - 1e-9
+    assert table["tightest"].min() > 1 - 1e-9
 
 
-def halved(bound):
-    return replace(bound, predicted=lambda facts, decrease: bound.predicted(facts, decrease) / 2)
+def lowered(bound):
+    return replace(bound, predicted=lambda facts, decrease: 0.9 * bound.predicted(facts, decrease))
 
 
 @pytest.fixture(scope="module")
 def broken():
-    """Bounds with a violation when all of them are halved."""
+    """Bounds with a violation when all of them are ten per cent too small."""
     cases = [CASES[name] for name in ("isotropic quadratic", "noiseless quadratic", "wells", "ripples (PL)")]
-    how = {"kappas": (1.0,), "horizons": (10, 40), "repetitions": 60}
-    return {row.bound for row in violations(verify(cases, RULES, **how, bounds=[halved(b) for b in BOUNDS]))}
+    how = {"kappas": (1.0,), "horizons": (10, 100), "repetitions": 60}
+    return {row.bound for row in violations(verify(cases, RULES, **how, bounds=[lowered(b) for b in BOUNDS]))}
 
 
 @pytest.mark.parametrize("name", [b.name for b in BOUNDS if b.name not in ("biased ABC", "convex")])
-def test_half_a_bound_is_reported_as_violated(broken, name):
-    """Catches a comparison that cannot fail. (Biased ABC and the convex bound are more than twice too large.)"""
+def test_a_bound_ten_per_cent_too_small_is_reported(broken, name):
+    """Catches a comparison that cannot fail. (Biased ABC and the convex bound are more than twice the measured.)"""
     assert name in broken
 
 
@@ -66,11 +66,11 @@ def test_rows_say_why_a_bound_does_not_apply(rows):
     assert reasons["PL", "wells", "constant", True] == "the loss has no known PL constant"
     assert reasons["convex", "wells", "constant", False] == "the loss is not convex"
     assert reasons["convex", "quadratic, bounded noise", "constant", True] == "needs kappa <= 1/2"
-    assert reasons["convex", "isotropic quadratic", "constant", False].startswith("no radius holds")
+    assert ("convex", "isotropic quadratic", "constant", False) not in reasons
     assert reasons["distance", "isotropic quadratic", "constant", False] == "needs gradients without noise"
     assert reasons["biased ABC", "wells", "constant", True] == "needs kappa <= 1/4"
     assert reasons["classical", "wells", "cosine", True] == "the step size varies"
-    assert reasons["varying", "wells", "constant", True] == "same as classical: bias and noise do not vary"
+    assert reasons["varying", "wells", "constant", True] == "same as classical: step size, bias and noise do not vary"
 
 
 def test_constants_are_exact_maxima_simulated_or_unknown(rows):
@@ -99,9 +99,9 @@ def test_path_means_and_maxima_come_from_the_points_visited():
     facts, constants = facts_of(case, run, CONSTANT, 10)
     assert constants == "maxima along the path"
     assert facts.zeta**2 == pytest.approx(run.bias_sq[:10].max())
-    assert facts.zeta_sq_path == pytest.approx(run.bias_sq[:10].mean(axis=1))
-    assert facts.zeta_sq_path[0] < 1e-20 < facts.zeta_sq_path[-1]  # unbiased at the reference
-    assert facts.radius == run.distance[:10].max()
+    np.testing.assert_array_equal(facts.zeta_sq_path, run.bias_sq[:10])
+    assert facts.zeta_sq_path[0].max() < 1e-20 < facts.zeta_sq_path[-1].min()  # unbiased at the reference
+    assert facts.radius == pytest.approx(np.sqrt((run.distance[:10] ** 2).mean(axis=1).max()))
     assert facts.steps == 10
 
 
@@ -118,6 +118,28 @@ def test_the_standard_error_is_that_of_the_difference():
     difference = values - 2 / 20 * decrease  # eta = L = 1
     assert telescoped.se == pytest.approx(difference.std(ddof=1) / 20, rel=1e-6)
     assert classical.se == pytest.approx(values.std(ddof=1) / 20, rel=1e-6)
+
+
+def test_the_varying_bound_is_compared_repetition_by_repetition():
+    """Catches a standard error that takes the biases met along the path for fixed numbers."""
+    case = CASES["reasoning model"]
+    eta = 1 / case.oracle.problem.smoothness
+    how = {"start": case.start, "step_size": eta, "steps": 20, "repetitions": 300, "seed": 0, "horizons": [20]}
+    run = simulate(case.oracle, Fixed(1.0), **how)
+    facts, constants = facts_of(case, run, CONSTANT, 20)
+    varying = next(bound for bound in BOUNDS if bound.name == "varying")
+    row = check(facts, varying, problem="", rule="", constants=constants)
+    allowed = 2 * facts.initial_gap / (20 * eta) + run.bias_sq.mean(axis=0) + run.noise_var.mean(axis=0)  # kappa = 1
+    assert row.predicted == pytest.approx(allowed.mean())
+    assert row.se == pytest.approx((run.average_gradient_sq(20) - allowed).std(ddof=1) / np.sqrt(300), rel=1e-6)
+
+
+def test_a_mix_set_by_batches_without_noise_has_no_noise():
+    """Catches rounding passed off as noise, which would hide the bound on the distance."""
+    case = CASES["noiseless quadratic"]
+    zeta, noise = module._shrinkage_constants(case, JamesStein())
+    assert noise == 0
+    assert zeta == pytest.approx(np.sqrt(case.oracle.law(case.start).bias_sq(1.0)), rel=1e-12)
 
 
 def test_tables_and_claims_carry_what_was_checked(rows):
@@ -143,15 +165,6 @@ def test_tables_and_claims_carry_what_was_checked(rows):
 def test_bad_grids_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         verify([CASES["wells"]], [Fixed(0.5)], **({"kappas": (1.0,), "horizons": (5,), "repetitions": 2} | changes))
-
-
-def test_the_average_iterate_must_have_been_measured():
-    case = CASES["ill-conditioned quadratic"]
-    run = exact_run(case.oracle, Fixed(0.5), start=case.start, step_size=0.5, steps=5)
-    facts, _ = facts_of(case, run, CONSTANT, 5)
-    convex = next(bound for bound in BOUNDS if bound.name == "convex")
-    with pytest.raises(ValueError, match="average iterate was not measured"):
-        convex.measured(facts)
 
 
 # --- the search for violations ---------------------------------------------------------------------------
