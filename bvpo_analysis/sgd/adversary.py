@@ -1,4 +1,4 @@
-"""A search for runs that break a bound: one-dimensional losses, biases with the worst sign, two-valued noise.
+"""A search for runs that break a bound: one-dimensional losses, biases chosen anew in every step, two-valued noise.
 
 The losses have curvature h <= L = 1 up to |x| = w and slope h w beyond (Huber; a quadratic for infinite w): convex,
 1-smooth and bounded below. Expectations are exact sums over all 2^T noise paths. Random instances are refined
@@ -6,6 +6,7 @@ by keeping those closest to a bound and perturbing them.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,13 +15,14 @@ from bvpo_analysis.theory.convex import convex_bound
 from bvpo_analysis.theory.nonconvex import classical_bound, improved_bound, sharp_bound, telescoped_bound
 from bvpo_analysis.theory.strongly_convex import distance_bound, pl_bound
 
-BIASES = ("against the step", "along the step", "constant", "freezing")
-"""-zeta sign(f'), +zeta sign(f'), zeta, and -min(|f'|, zeta) sign(f')."""
+BIASES = ("along the slope", "fixed direction", "freezing")
+"""p_j zeta sign(f'), p_j zeta, and -min(|f'|, zeta) sign(f') in step j, with p_j in [-1, 1]: the point and the step
+decide. Along the slope, p_j = -1 makes the step fall short, and +1 makes it go too far."""
 
 
 @dataclass(frozen=True)
 class Instances:
-    """n one-dimensional runs; every field [n].
+    """n one-dimensional runs; every field [n] but the pattern.
 
     Attributes:
         kappa: step size times L = 1, in (0, 1].
@@ -30,6 +32,7 @@ class Instances:
         zeta, sigma: size of the bias; standard deviation of the noise.
         rare: probability of the larger noise value, in (0, 1).
         bias: index into BIASES.
+        pattern: p_j in [-1, 1], the share of zeta that step j uses, [n, T].
     """
 
     kappa: Floats
@@ -40,10 +43,14 @@ class Instances:
     sigma: Floats
     rare: Floats
     bias: Ints
+    pattern: Floats
 
     @classmethod
-    def random(cls, rng: np.random.Generator, count: int) -> "Instances":
-        """Logarithmic sizes; a share of quadratics, of extreme step sizes, and of runs without bias or noise."""
+    def random(cls, rng: np.random.Generator, count: int, steps: int) -> "Instances":
+        """Logarithmic sizes; a share of quadratics, of extreme step sizes, and of runs without bias or noise.
+
+        Half of the patterns keep one sign, the others draw it in every step; all start at full size.
+        """
 
         def mostly(values: Floats, share: float, instead: float) -> Floats:
             return np.where(rng.random(count) < share, instead, values)
@@ -51,6 +58,7 @@ class Instances:
         def size() -> Floats:
             return 10 ** rng.uniform(-2, 1, count)
 
+        signs = rng.choice([-1.0, 1.0], (count, steps))
         return cls(
             kappa=mostly(10 ** rng.uniform(-2, 0, count), 0.3, 1.0),
             curvature=mostly(10 ** rng.uniform(-2, 0, count), 0.4, 1.0),
@@ -60,6 +68,7 @@ class Instances:
             sigma=mostly(size(), 0.4, 0.0),
             rare=rng.uniform(0.05, 0.95, count),
             bias=rng.integers(0, len(BIASES), count),
+            pattern=np.where(rng.random((count, 1)) < 0.5, signs[:, :1], signs),
         )
 
     def neighbours(self, rng: np.random.Generator, scale: float) -> "Instances":
@@ -77,6 +86,7 @@ class Instances:
             sigma=moved(self.sigma),
             rare=np.clip(moved(self.rare), 0.01, 0.99),
             bias=self.bias,
+            pattern=np.clip(self.pattern + scale * rng.normal(size=self.pattern.shape), -1.0, 1.0),
         )
 
     def take(self, rows: Ints) -> "Instances":
@@ -102,7 +112,7 @@ class Closest:
     checked: int
     violated: int
     ratio: float
-    instance: dict[str, float]
+    instance: dict[str, Any]
 
 
 def search(
@@ -122,7 +132,7 @@ def search(
     rng = np.random.default_rng(seed)
     best: dict[str, Closest] = {}
     for steps in horizons:
-        first = Instances.random(rng, count)
+        first = Instances.random(rng, count, steps)
         ratios = bound_ratios(first, steps)
         for bound, values in ratios.items():
             _keep(best, bound, steps, first, values)
@@ -135,7 +145,10 @@ def search(
                 _keep(best, bound, steps, moved, new)
                 better = np.nan_to_num(new, nan=-np.inf) > np.nan_to_num(old, nan=-np.inf)
                 around = Instances(
-                    **{name: np.where(better, vars(moved)[name], values) for name, values in vars(around).items()}
+                    **{
+                        name: np.where(better.reshape(-1, *[1] * (values.ndim - 1)), vars(moved)[name], values)
+                        for name, values in vars(around).items()
+                    }
                 )
                 scale *= 0.8
     return list(best.values())
@@ -146,11 +159,11 @@ def bound_ratios(instances: Instances, steps: int) -> dict[str, Floats]:
     i = instances
     x, weight = i.start[:, None], np.ones((len(i.start), 1))
     squares, total, radius = np.zeros_like(x), np.zeros_like(x), np.zeros_like(i.start)
-    for _ in range(steps):
+    for j in range(steps):
         slope = _slope(i, x)
         squares, total = squares + slope**2, total + x
         radius = np.maximum(radius, np.abs(x).max(axis=1))
-        step = slope + _bias(i, slope)
+        step = slope + _bias(i, slope, j)
         rare = i.rare[:, None]
         up, down = i.sigma[:, None] * np.sqrt((1 - rare) / rare), -i.sigma[:, None] * np.sqrt(rare / (1 - rare))
         x = np.concatenate([x - i.kappa[:, None] * (step + noise) for noise in (up, down)], axis=1)
@@ -207,7 +220,7 @@ def _keep(best: dict[str, Closest], bound: str, steps: int, instances: Instances
         checked=int(known.sum()) + (old.checked if old else 0),
         violated=int((ratios[known] > 1 + 1e-9).sum()) + (old.violated if old else 0),
         ratio=float(ratios[row]) if better or old is None else old.ratio,
-        instance={name: float(values[row]) for name, values in vars(instances).items()}
+        instance={name: values[row].tolist() for name, values in vars(instances).items()}
         if better or old is None
         else old.instance,
     )
@@ -228,7 +241,8 @@ def _value(i: Instances, x: Floats) -> Floats:
     return i.curvature[:, None] * inside * (np.abs(x) - inside / 2)
 
 
-def _bias(i: Instances, slope: Floats) -> Floats:
-    zeta, sign = i.zeta[:, None], np.sign(slope)
-    kinds = [-zeta * sign, zeta * sign, zeta + 0 * slope, -np.minimum(np.abs(slope), zeta) * sign]
+def _bias(i: Instances, slope: Floats, step: int) -> Floats:
+    zeta, used = i.zeta[:, None], (i.pattern[:, step] * i.zeta)[:, None]
+    sign = np.where(slope < 0, -1.0, 1.0)
+    kinds = [used * sign, used + 0 * slope, -np.minimum(np.abs(slope), zeta) * sign]
     return np.choose(i.bias[:, None], kinds)

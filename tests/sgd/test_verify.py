@@ -182,24 +182,30 @@ def test_the_search_finds_no_violation_and_the_known_equalities():
 
 def one(**changes):
     plain = {"kappa": 1.0, "curvature": 1.0, "width": np.inf, "start": 2.0, "zeta": 0.0, "sigma": 0.0, "rare": 0.3}
-    numbers = {name: np.array([value]) for name, value in (plain | changes).items() if name != "bias"}
-    return Instances(**numbers, bias=np.array([changes.get("bias", 0)]))
+    numbers = {name: np.array([value]) for name, value in (plain | changes).items() if name not in ("bias", "pattern")}
+    bias = np.array([BIASES.index(changes.get("bias", "along the slope"))])
+    return Instances(**numbers, bias=bias, pattern=np.array([changes.get("pattern", [-1.0] * 5)]))
 
 
 def test_ratios_of_worst_cases_by_hand():
     """Catches a mistaken bias mode, noise law or loss in the search."""
     # One step of f = x^2/2 from 2 with kappa = 1/2 and b = -zeta sign: the sharp bound is exact, the others are not.
-    ratios = bound_ratios(one(kappa=0.5, zeta=0.5, bias=BIASES.index("against the step")), 1)
+    ratios = bound_ratios(one(kappa=0.5, zeta=0.5), 1)
     assert ratios["sharp"][0] == pytest.approx(1.0, abs=1e-12)
     assert ratios["classical"][0] == pytest.approx(4 / (2 * 2 / 0.5 + 0.25))
     # Noise of two values at kappa = 1: every later loss is sigma^2/2 in the mean, and the improved bound is met.
     assert bound_ratios(one(sigma=1.5, start=1.0), 4)["improved"][0] == pytest.approx(1.0, abs=1e-12)
     # A freezing bias on a Huber loss never moves: f(xbar) stays, far below the convex bound's floor zeta R.
-    frozen = one(kappa=0.5, width=0.1, zeta=0.1, bias=BIASES.index("freezing"))
+    frozen = one(kappa=0.5, width=0.1, zeta=0.1, bias="freezing")
     assert bound_ratios(frozen, 5)["convex"][0] == pytest.approx(0.1 * (2 - 0.05) / (4 / 5 + 0.2 + 0.005))
     # f = x^2/2, constant bias along +x: x_1 = 2 - (2 + 1)/2 = 0.5, while the distance bound allows 1 + 0.5.
-    along = one(kappa=0.5, zeta=1.0, bias=BIASES.index("constant"))
+    along = one(kappa=0.5, zeta=1.0, bias="fixed direction", pattern=[1.0])
     assert bound_ratios(along, 1)["distance"][0] == pytest.approx(0.5 / 1.5)
+    # The sign may change between steps: 2 - (2 - 1)/2 = 1.5, then 1.5 - (1.5 + 0.5)/2 = 0.5.
+    turning = one(kappa=0.5, zeta=1.0, pattern=[-1.0, 0.5])
+    average = (2**2 + 1.5**2) / 2
+    assert bound_ratios(turning, 2)["classical"][0] == pytest.approx(average / (2 * 2 / (0.5 * 2) + 1))
+    assert bound_ratios(turning, 2)["telescoped"][0] == pytest.approx(average / (2 * (2 - 0.125) / (0.5 * 2) + 1))
 
 
 def test_the_search_would_see_a_bound_that_is_a_little_too_small(monkeypatch):
