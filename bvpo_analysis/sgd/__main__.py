@@ -109,7 +109,11 @@ def report(study: "Study") -> str:
     ]
     if "language_model" in tables:
         steps = tables["language_model"]
-        parts.append(f"Language model: the one-step bound held at {int(steps['holds'].sum())} of {len(steps)} iterates")
+        bounded = steps[steps["applies"]]
+        parts.append(
+            f"Language model: the one-step bound held at {int(bounded['holds'].sum())} of {len(bounded)} iterates, "
+            f"kappa up to {bounded['kappa'].max():.2g}; at {len(steps) - len(bounded)} more, eta L > 1 and none applies"
+        )
     violated = _violated(study)
     parts.append(f"{violated} bounds FAILED" if violated else "every bound held")
     return "\n\n".join(parts)

@@ -7,10 +7,10 @@ every iterate:
 
     E f(x+) - f(x) <= -(eta/2)|grad f|^2 - (eta/2)(1 - kappa)|E g_c|^2 + (eta/2)|b_c|^2 + (L eta^2/2) Tr Cov(g_c).
 
-L is a path constant: the largest curvature met on the path, by Lanczos, times 1.2. It is measured, not proved.
+L is a path constant: the largest curvature met along the run, by Lanczos, times 1.2. It is measured, not proved. Where
+a run leads into a region so curved that eta L > 1, no bound applies to it, and it is reported as such.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -28,6 +28,8 @@ from bvpo_analysis.theory.nonconvex import one_step_bound
 
 CURVATURE_TOLERANCE = 0.02
 """Relative accuracy of Lanczos, well inside the margin of the path constant."""
+CURVATURE_EVERY = 4
+"""Steps between two measurements of the curvature along a run."""
 STANDARD_ERRORS = 5.0
 """A measured change may exceed its bound by this many standard errors."""
 LEARNING_RATES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
@@ -44,8 +46,8 @@ class RunSettings:
         prompts: how many prompts make up the population.
         batch_size: independent units (prompt and traces) per step.
         steps: T.
-        kappa: step size times the curvature at the start. The curvature grows along the path, to three times its start
-            at kappa = 0.5, so the step must be chosen small enough for eta L <= 1 to hold at the end as well.
+        kappa: step size times the curvature at the start. The curvature may grow along the path, so the step must be
+            small for eta L <= 1 to hold there as well.
         draws: batches from which the loss after a step is averaged, at least 2.
         seed: of the batches.
         beta: of the DPO loss.
@@ -123,21 +125,39 @@ def start_weights(law: UnitLaw, batch_size: int) -> dict[str, float]:
     return {"g_e alone": 0.0, "equal mix": 0.5, "g_t alone": 1.0, "alpha*": float(np.clip(best, 0.0, 1.0))}
 
 
-def run(
-    loss: MarginalLoss, settings: RunSettings, *, rule: str, alpha: float, step_size: float, repetition: int = 0
-) -> tuple[list[Iterate], Floats]:
-    """One run of SGD; every iterate with its law and its measured change.
+@dataclass(frozen=True)
+class Run:
+    """One run.
 
-    Returns:
-        The T iterates, and the last point.
+    Attributes:
+        iterates: x_0 .. x_{T-1}.
+        curvatures: largest curvature at the start, after every fourth step, and at the end.
     """
+
+    iterates: tuple[Iterate, ...]
+    curvatures: tuple[float, ...]
+
+
+def run(
+    loss: MarginalLoss,
+    settings: RunSettings,
+    *,
+    rule: str,
+    alpha: float,
+    step_size: float,
+    start_curvature: float,
+    repetition: int = 0,
+) -> Run:
+    """One run of SGD; every iterate with its law and its measured change, and the curvature along the way."""
     rng = np.random.default_rng([settings.seed, repetition])
-    theta, iterates = loss.start, []
+    theta, iterates, curvatures = loss.start, [], [start_curvature]
     for step in range(settings.steps):
         point = loss.at(theta)
         iterates.append(_iterate(loss, theta, point, settings, rule, alpha, step_size, repetition, step))
         theta = theta - step_size * point.draw(rng, alpha, settings.batch_size)
-    return iterates, theta
+        if (step + 1) % CURVATURE_EVERY == 0 or step + 1 == settings.steps:
+            curvatures.append(curvature(loss, theta))
+    return Run(tuple(iterates), tuple(curvatures))
 
 
 def _iterate(
@@ -175,35 +195,31 @@ def _iterate(
     )
 
 
-def against_bounds(iterates: Sequence[Iterate], *, step_size: float, smoothness: float) -> pd.DataFrame:
-    """Iterates with the bound of each step, whether it held, and how much of it was used.
-
-    Args:
-        iterates: of any number of runs with this step size.
-        step_size: eta.
-        smoothness: L, a path constant of all these runs.
+def against_bounds(run: Run, *, step_size: float) -> pd.DataFrame:
+    """The iterates of a run with the bound of each step, whether it held, and how much of it was used.
 
     Returns:
-        One row per iterate with ``bound`` (on the change of f), ``holds`` (within five standard errors) and ``slack``
-        (bound minus change, relative to (eta/2)|grad f|^2).
-
-    Raises:
-        ValueError: no iterates, or step_size > 1 / smoothness.
+        One row per iterate with ``smoothness`` (the path constant), ``kappa``, ``applies`` (kappa <= 1), ``bound`` (on
+        the change of f; nan where none applies), ``holds`` (within five standard errors, or no bound applies) and
+        ``slack`` (bound minus change, relative to (eta/2)|grad f|^2).
     """
-    if not iterates:
-        raise ValueError("iterates must not be empty")
-    table = pd.DataFrame([asdict(iterate) for iterate in iterates])
-    table["bound"] = one_step_bound(
-        gradient_sq=table["gradient_sq"],
-        step_size=step_size,
-        smoothness=smoothness,
-        bias_bound=np.sqrt(table["bias_sq"]),
-        noise_var=table["variance"],
-        mean_step_sq=table["mean_sq"],
-    )
-    table["holds"] = table["change"] <= table["bound"] + STANDARD_ERRORS * table["change_se"]
-    table["slack"] = (table["bound"] - table["change"]) / (step_size / 2 * table["gradient_sq"])
-    return table.assign(step_size=step_size, smoothness=smoothness, kappa=step_size * smoothness)
+    table = pd.DataFrame([asdict(iterate) for iterate in run.iterates])
+    smoothness = path_constant(list(run.curvatures))
+    kappa = step_size * smoothness
+    table = table.assign(step_size=step_size, smoothness=smoothness, kappa=kappa, applies=kappa <= 1, bound=np.nan)
+    if kappa <= 1:
+        table["bound"] = one_step_bound(
+            gradient_sq=table["gradient_sq"],
+            step_size=step_size,
+            smoothness=smoothness,
+            bias_bound=np.sqrt(table["bias_sq"]),
+            noise_var=table["variance"],
+            mean_step_sq=table["mean_sq"],
+        )
+    excess = table["change"] - table["bound"]
+    table["holds"] = ~(excess > STANDARD_ERRORS * table["change_se"])
+    table["slack"] = -excess / (step_size / 2 * table["gradient_sq"])
+    return table
 
 
 def step_size_table(loss: MarginalLoss, *, batch_size: int, seed: int = 0) -> pd.DataFrame:
@@ -228,17 +244,15 @@ def step_size_table(loss: MarginalLoss, *, batch_size: int, seed: int = 0) -> pd
 
 
 def verify_language_model(settings: RunSettings, *, repetitions: int = 1) -> pd.DataFrame:
-    """All four weights on one regime, with the path constant of their runs."""
+    """All four weights on one regime, each run with its path constant; one row per iterate."""
     loss = box_loss(settings)
     at_start = curvature(loss, loss.start)
     step_size = settings.kappa / at_start
     weights = start_weights(loss.at(loss.start).law(), settings.batch_size)
-    iterates: list[Iterate] = []
-    curvatures = [at_start]
-    for rule, alpha in weights.items():
-        for repetition in range(repetitions):
-            found, last = run(loss, settings, rule=rule, alpha=alpha, step_size=step_size, repetition=repetition)
-            iterates += found
-            curvatures.append(curvature(loss, last))
-    table = against_bounds(iterates, step_size=step_size, smoothness=path_constant(curvatures))
+    runs = [
+        run(loss, settings, rule=rule, alpha=a, step_size=step_size, start_curvature=at_start, repetition=repetition)
+        for rule, a in weights.items()
+        for repetition in range(repetitions)
+    ]
+    table = pd.concat([against_bounds(one, step_size=step_size) for one in runs], ignore_index=True)
     return table.assign(regime=settings.regime, prompts=settings.prompts, batch_size=settings.batch_size)

@@ -11,7 +11,7 @@ from bvpo_analysis.errors import StudyError
 from bvpo_analysis.estimators import EmptyTrace, Trace
 from bvpo_analysis.exact import shipped_traces
 from bvpo_analysis.objectives import DPO
-from bvpo_analysis.sgd.language_model import RunSettings, against_bounds, run, start_weights
+from bvpo_analysis.sgd.language_model import RunSettings, against_bounds, curvature, run, start_weights
 from bvpo_analysis.sgd.marginal_loss import MarginalLoss
 
 TRACES = 3
@@ -103,22 +103,32 @@ def test_the_hessian_product_is_the_derivative_of_the_gradient(loss, moved):
 
 
 def test_a_run_repeats_itself_and_obeys_its_bound(loss):
-    """Catches hidden randomness, and bounds on the wrong side; half a bound must be broken."""
+    """Catches hidden randomness, and bounds on the wrong side: ten times the squared gradient must break them."""
     settings = RunSettings(prompts=2, batch_size=2, steps=2, draws=40)
     weights = start_weights(loss.at(loss.start).law(), settings.batch_size)
     assert list(weights) == ["g_e alone", "equal mix", "g_t alone", "alpha*"]
-    iterates, last = run(loss, settings, rule="equal mix", alpha=0.5, step_size=0.01)
-    again, same = run(loss, settings, rule="equal mix", alpha=0.5, step_size=0.01)
-    assert iterates == again
-    assert np.array_equal(last, same)
-    table = against_bounds(iterates, step_size=0.01, smoothness=50.0)
+    begin = curvature(loss, loss.start)
+    same = {"rule": "equal mix", "alpha": 0.5, "step_size": 0.01, "start_curvature": begin}
+    found, again = run(loss, settings, **same), run(loss, settings, **same)
+    assert found == again
+    assert len(found.curvatures) == 2
+    assert found.curvatures[0] == begin != found.curvatures[1]
+    table = against_bounds(found, step_size=0.01)
+    assert table["applies"].all()
     assert table["holds"].all()
-    too_flat = against_bounds(iterates, step_size=0.01, smoothness=1e-6)
-    assert (too_flat["bound"] < table["bound"]).all()
-    impossible = against_bounds(
-        [replace(i, gradient_sq=10 * i.gradient_sq) for i in iterates], step_size=0.01, smoothness=50.0
-    )
-    assert not impossible["holds"].any()
+    assert table["smoothness"].iloc[0] == pytest.approx(1.2 * max(found.curvatures))
+    steep = tuple(replace(i, gradient_sq=10 * i.gradient_sq) for i in found.iterates)
+    assert not against_bounds(replace(found, iterates=steep), step_size=0.01)["holds"].any()
+
+
+def test_a_run_into_high_curvature_has_no_bound(loss):
+    """Catches a bound that is applied beyond eta L = 1, and a missing bound that counts as broken."""
+    found = run(loss, RunSettings(steps=1, draws=2), rule="g_t alone", alpha=1.0, step_size=0.01, start_curvature=1.0)
+    table = against_bounds(replace(found, curvatures=(1.0, 200.0)), step_size=0.01)
+    assert table["kappa"].iloc[0] == pytest.approx(2.4)
+    assert not table["applies"].any()
+    assert table["bound"].isna().all()
+    assert table["holds"].all()
 
 
 @pytest.mark.parametrize(
@@ -134,14 +144,6 @@ def test_a_run_repeats_itself_and_obeys_its_bound(loss):
 def test_settings_that_make_no_run(change, message):
     with pytest.raises(ValueError, match=message):
         RunSettings(**change)
-
-
-def test_no_iterates_and_too_large_steps_are_refused(loss):
-    with pytest.raises(ValueError, match="iterates must not be empty"):
-        against_bounds([], step_size=0.1, smoothness=1.0)
-    iterates, _ = run(loss, RunSettings(steps=1, draws=2), rule="g_t alone", alpha=1.0, step_size=0.01)
-    with pytest.raises(ValueError, match="step_size must be at most 1 / smoothness"):
-        against_bounds(iterates, step_size=0.1, smoothness=20.0)
 
 
 def test_no_prompts_make_no_loss(lrm64):
