@@ -24,6 +24,8 @@ from bvpo_analysis.theory.strongly_convex import pl_decreasing_steps
 
 KAPPAS = (0.01, 0.1, 0.5, 1.0)
 HORIZONS = (10, 100, 1000)
+FEWEST_REPETITIONS = 30
+"""Below this a standard error says too little for a verdict at five of them."""
 ROUNDING = 1e-9
 """Relative allowance of a comparison of two float64 numbers."""
 
@@ -84,7 +86,7 @@ def verify(
     the decreasing steps of PL losses (rules alpha = 1/2 and "mse") are run.
 
     Raises:
-        ValueError: a kappa is not in (0, 1], a horizon or the number of repetitions is below 1.
+        ValueError: a kappa is not in (0, 1], a horizon is below 1, or there are fewer than 30 repetitions to simulate.
 
     Example:
         >>> from bvpo_analysis.sgd.cases import standard_cases
@@ -244,9 +246,15 @@ def _checks(
 def run_case(
     case: Case, rule: Rule, step_sizes: Floats, *, repetitions: int, seed: int, horizons: Sequence[int]
 ) -> ExactRun | SimulatedRun:
-    """The exact run where there is one, else repetitions; step_sizes [T]."""
+    """The exact run where there is one, else repetitions; step_sizes [T].
+
+    Raises:
+        ValueError: fewer than 30 repetitions, or as in :func:`runs.simulate`.
+    """
     if isinstance(rule, PlannedRule) and case.is_exact and isinstance(case.oracle, ConstantOracle):
         return exact_run(case.oracle, rule, start=case.start, step_size=step_sizes, steps=len(step_sizes))
+    if repetitions < FEWEST_REPETITIONS:
+        raise ValueError(f"repetitions must be at least {FEWEST_REPETITIONS} for a verdict, got {repetitions}")
     return simulate(
         case.oracle,
         rule,

@@ -11,7 +11,7 @@ from bvpo_analysis.sgd import full_study
 from bvpo_analysis.sgd.adversary import Closest
 
 SMALL = full_study.Settings(
-    kappas=(0.1, 1.0), horizons=(5,), repetitions=10, weight_kappas=(0.1, 1.0), instances=20, rounds=1, longest=20
+    kappas=(0.1, 1.0), horizons=(5,), repetitions=30, weight_kappas=(0.1, 1.0), instances=20, rounds=1, longest=20
 )
 
 

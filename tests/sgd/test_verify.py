@@ -159,12 +159,12 @@ def test_tables_and_claims_carry_what_was_checked(rows):
         ({"kappas": (0.0,)}, "kappa must be in"),
         ({"horizons": ()}, "horizons must be at least 1"),
         ({"horizons": (0,)}, "horizons must be at least 1"),
-        ({"repetitions": 0}, "repetitions must be at least 1"),
+        ({"repetitions": 29}, "repetitions must be at least 30 for a verdict, got 29"),
     ],
 )
 def test_bad_grids_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        verify([CASES["wells"]], [Fixed(0.5)], **({"kappas": (1.0,), "horizons": (5,), "repetitions": 2} | changes))
+        verify([CASES["wells"]], [Fixed(0.5)], **({"kappas": (1.0,), "horizons": (5,), "repetitions": 30} | changes))
 
 
 # --- the search for violations ---------------------------------------------------------------------------
