@@ -14,8 +14,8 @@ RESULTS = Path(__file__).parent / "results" / "sgd.json"
 
 def main() -> None:
     """Run the study and keep the rows that the figures draw."""
-    study = run_study(Settings())
-    tables = study.tables
+    findings = run_study(Settings())
+    tables = findings.tables
     checks = tables["checks"]
     shown = checks[(checks["scheme"] == "constant") & checks["bound"].isin(["classical", "sharp"])]
     shown = shown[np.isfinite(shown["tightness"])].round({"kappa": 9})
@@ -24,7 +24,7 @@ def main() -> None:
     columns = ["hessian", "problem", "kappa", "steps", "yardstick", "best", "mse", "step"]
     facts = {
         "model": load_table("correct").model,
-        "violated": study.violated,
+        "violated": findings.violated,
         "sgd_bounds": _rows(tables["trajectories"]),
         "sgd_tightness": _rows(medians),
         "best_weight": _rows(weights[columns]),

@@ -9,7 +9,7 @@ Nothing is imported here, so that ``python -m bvpo_analysis.sgd --help`` is inst
 ``verify``, ``adversary``     bounds against runs; a search for runs that break them
 ``regimes``, ``consequences`` measured moments put into quadratics; what a weight means for a run
 ``trajectories``              runs as curves beside their bounds, and under a schedule
-``full_study``                all of it as tables and figures
+``full_study``, ``printed``   all of it as tables and figures, and as text
 ``smoothness``, ``marginal_loss``, ``language_model``  the same questions on the model in the box
 
 Example:

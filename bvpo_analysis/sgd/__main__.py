@@ -14,8 +14,6 @@ from bvpo_analysis.errors import InputError, StudyError, exit_with
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bvpo_analysis.sgd.full_study import Study
-
 
 class _Parser(argparse.ArgumentParser):
     """Reports wrong usage like any other wrong input: one line, exit code 2."""
@@ -55,15 +53,17 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f"--output-dir {options.output_dir} is a file; name a folder")
 
     from bvpo_analysis.sgd.full_study import Settings, run_study, write
+    from bvpo_analysis.sgd.printed import failed, report
 
-    study = run_study(Settings.quick() if options.quick else Settings(), seed=options.seed)
+    findings = run_study(Settings.quick() if options.quick else Settings(), seed=options.seed)
     if not (options.quick or options.no_language_model):
-        study.tables["language_model"] = _language_model()
-    print(report(study))
+        findings.tables["language_model"] = _language_model()
+    print(report(findings))
     if options.output_dir is not None:
-        for path in write(study, options.output_dir):
+        print()
+        for path in write(findings, options.output_dir):
             print(path)
-    return 1 if _violated(study) else 0
+    return 1 if failed(findings) else 0
 
 
 def _language_model() -> "pd.DataFrame":
@@ -74,53 +74,6 @@ def _language_model() -> "pd.DataFrame":
 
     torch.set_num_threads(1)
     return verify_language_model(RunSettings())
-
-
-def _violated(study: "Study") -> int:
-    table = study.tables.get("language_model")
-    return study.violated + (0 if table is None else int((~table["holds"]).sum()))
-
-
-def report(study: "Study") -> str:
-    """What the command prints."""
-    tables = study.tables
-    parts = ["Bounds against runs (ratios are predicted / measured)", _text(tables["summary"])]
-    parts += [
-        "Search for violations on one-dimensional losses (the largest measured / predicted)",
-        _text(tables["search"][["bound", "checked", "violated", "ratio", "steps"]], digits=9),
-    ]
-    weights = tables["best_weights"]
-    kappas = sorted(weights["kappa"].unique())
-    weights = weights[weights["kappa"].isin(kappas[:: max(1, len(kappas) // 4)])]
-    longest = weights["steps"].max()
-    chosen = weights[
-        ((weights["yardstick"] == "steady gradient") | (weights["steps"] == longest))
-        & weights["yardstick"].isin(["steady gradient", "average gradient", "final loss"])
-    ]
-    wide = chosen.pivot_table(
-        index=["hessian", "problem", "kappa"], columns="yardstick", values="best", sort=False
-    ).reset_index()
-    predicted = chosen.drop_duplicates(["hessian", "problem", "kappa"])[["hessian", "problem", "kappa", "mse", "step"]]
-    wide = predicted.merge(wide, on=["hessian", "problem", "kappa"])
-    wide = wide.rename(columns={"problem": "regime", "mse": "alpha*", "step": "alpha_kappa"})
-    parts += [
-        f"Best weight against kappa, by regime: predicted, and realised over {longest} steps",
-        _text(wide, digits=3),
-    ]
-    if "language_model" in tables:
-        steps = tables["language_model"]
-        bounded = steps[steps["applies"]]
-        parts.append(
-            f"Language model: the one-step bound held at {int(bounded['holds'].sum())} of {len(bounded)} iterates, "
-            f"kappa up to {bounded['kappa'].max():.2g}; at {len(steps) - len(bounded)} more, eta L > 1 and none applies"
-        )
-    violated = _violated(study)
-    parts.append(f"{violated} bounds FAILED" if violated else "every bound held")
-    return "\n\n".join(parts)
-
-
-def _text(table: "pd.DataFrame", digits: int = 4) -> str:
-    return table.to_string(index=False, float_format=lambda value: f"{value:.{digits}g}")
 
 
 if __name__ == "__main__":

@@ -93,6 +93,7 @@ class Bound:
     Attributes:
         name: short and unique.
         quantity: what is bounded.
+        formula: the bound, with Delta = f(x_0) - f* and kappa = eta L.
         measured: the quantity, one number per repetition.
         predicted: the bound; its second argument is the mean decrease of the loss, which only some bounds use. One
             number, or one per repetition [R], where it is linear in biases and noises that differ between repetitions.
@@ -101,6 +102,7 @@ class Bound:
 
     name: str
     quantity: str
+    formula: str
     measured: Callable[[RunFacts], Floats]
     predicted: Callable[[RunFacts, float], Floats | float]
     obstacle: Callable[[RunFacts], str]
@@ -163,6 +165,7 @@ BOUNDS: tuple[Bound, ...] = (
     Bound(
         "classical",
         _AVERAGE,
+        "2 Delta/(eta T) + zeta^2 + kappa sigma^2",
         lambda f: f.average_gradient_sq,
         lambda f, _: float(classical_bound(initial_gap=f.initial_gap, **f.law)),
         _constant_steps,
@@ -170,6 +173,7 @@ BOUNDS: tuple[Bound, ...] = (
     Bound(
         "improved",
         _AVERAGE,
+        "2 Delta/(eta T) + (1 - 1/T)(zeta^2 + kappa sigma^2)",
         lambda f: f.average_gradient_sq,
         lambda f, _: float(improved_bound(initial_gap=f.initial_gap, **f.law)),
         _constant_steps,
@@ -177,6 +181,7 @@ BOUNDS: tuple[Bound, ...] = (
     Bound(
         "telescoped",
         _AVERAGE,
+        "2 (f(x_0) - E f(x_T))/(eta T) + zeta^2 + kappa sigma^2",
         lambda f: f.average_gradient_sq,
         lambda f, decrease: float(telescoped_bound(decrease=decrease, **f.law)),
         _constant_steps,
@@ -184,14 +189,23 @@ BOUNDS: tuple[Bound, ...] = (
     Bound(
         "sharp",
         _AVERAGE,
+        "telescoped without Young's inequality: below it for kappa < 1, exact for one step",
         lambda f: f.average_gradient_sq,
         lambda f, decrease: float(sharp_bound(decrease=decrease, **f.law)),
         _constant_steps,
     ),
-    Bound("varying", _AVERAGE, lambda f: f.average_gradient_sq, _path_bound, _path),
+    Bound(
+        "varying",
+        _AVERAGE,
+        "[2 Delta + sum eta_j zeta_j^2 + L sum eta_j^2 sigma_j^2] / sum eta_j (eta-weighted)",
+        lambda f: f.average_gradient_sq,
+        _path_bound,
+        _path,
+    ),
     Bound(
         "biased ABC",
         _AVERAGE,
+        "4 Delta/(eta T) + 2 zeta^2 + 2 kappa (2 zeta^2 + sigma^2), from arXiv 2305.16296",
         lambda f: f.average_gradient_sq,
         lambda f, _: float(
             biased_abc_bound(
@@ -207,6 +221,7 @@ BOUNDS: tuple[Bound, ...] = (
     Bound(
         "PL",
         "f(x_T) - f*",
+        "q Delta + (1 - q)(zeta^2 + kappa sigma^2)/(2m), q = (1 - eta m)^T",
         lambda f: f.excess_loss,
         lambda f, _: float(pl_bound(initial_gap=f.initial_gap, pl_constant=f.problem.pl_constant, **f.law)),
         _pl,
@@ -214,6 +229,7 @@ BOUNDS: tuple[Bound, ...] = (
     Bound(
         "PL, decreasing",
         "f(x_T) - f*",
+        "zeta^2/(2m) + O(1/T), for the steps 2/(m (j + 2L/m))",
         lambda f: f.excess_loss,
         lambda f, _: float(
             pl_decreasing_bound(
@@ -231,6 +247,7 @@ BOUNDS: tuple[Bound, ...] = (
     Bound(
         "distance",
         "|x_T - x*|",
+        "r |x_0 - x*| + (1 - r) zeta/m, r = (1 - eta m)^T",
         lambda f: f.distance,
         lambda f, _: float(
             distance_bound(
@@ -247,6 +264,7 @@ BOUNDS: tuple[Bound, ...] = (
     Bound(
         "convex",
         "f(mean iterate) - f*",
+        "|x_0 - x*|^2/(2 eta T) + zeta R + eta zeta^2 + eta sigma^2/2, R >= E|x_j - x*|",
         lambda f: f.mean_iterate_excess,
         lambda f, _: float(convex_bound(initial_distance=f.initial_distance, radius=f.radius, **f.law)),
         _convex,

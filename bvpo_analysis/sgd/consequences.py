@@ -6,6 +6,7 @@ runs give the whole curve and its minimum. Results are tidy tables with one row 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -204,6 +205,32 @@ def winners(cases: Sequence[Case], *, kappas: Sequence[float], steps: int = 1000
     return pd.DataFrame(rows)
 
 
+def winning_ranges(table: pd.DataFrame) -> pd.DataFrame:
+    """Where each weight wins, from a table of :func:`winners`: one row per run of neighbouring kappas with one winner.
+
+    Columns: problem (and hessian, if the table has it), yardstick, weight, lowest and highest (kappa).
+
+    Example:
+        >>> kappas = pd.DataFrame({"kappa": [0.1, 0.5, 1.0], "problem": "p", "steps": 9})
+        >>> ranges = winning_ranges(kappas.assign(**{"average gradient": [1, 1, 0.5], "final loss": [1, 1, 1]}))
+        >>> ranges[["yardstick", "weight", "lowest", "highest"]].to_numpy().tolist()[:2]
+        [['average gradient', 1.0, 0.1, 0.5], ['average gradient', 0.5, 1.0, 1.0]]
+    """
+    keys = [name for name in ("hessian", "problem") if name in table]
+    rows = []
+    for group, mine in table.groupby(keys, sort=False):
+        mine = mine.sort_values("kappa")
+        for yardstick in ("average gradient", "final loss"):
+            runs = (mine[yardstick] != mine[yardstick].shift()).cumsum()
+            for _, same in mine.groupby(runs):
+                rows.append(
+                    dict(zip(keys, group, strict=True))
+                    | {"yardstick": yardstick, "weight": float(same[yardstick].iloc[0])}
+                    | {"lowest": float(same["kappa"].min()), "highest": float(same["kappa"].max())}
+                )
+    return pd.DataFrame(rows)
+
+
 def schedules(cases: Sequence[Case], *, kappas: Sequence[float], steps: int = 1000) -> pd.DataFrame:
     """The schedule alpha_t under cosine decay from each peak kappa, against constant weights.
 
@@ -254,22 +281,23 @@ def steps_to_target(
     cases: Sequence[Case],
     *,
     kappas: Sequence[float],
-    share: float = 0.1,
+    shares: Sequence[float] = (0.1,),
     longest: int = 3000,
 ) -> pd.DataFrame:
     """How many steps each weight needs until E|grad f(x_T)|^2 <= share |grad f(x_0)|^2, and how many too many.
 
-    The target is to be held for a constant step, the best of ``kappas`` for each weight, so that a weight is not
-    punished for a step that does not suit it. Columns: problem, target, rule, weight, kappa (the one used), steps
-    (infinite where no step size gets there within ``longest``), extra (steps over those of the best weight of a grid).
+    The step is constant, the best of ``kappas`` for each weight, so that a weight is not punished for a step that does
+    not suit it; the target is to be met once. Columns: problem, share, target, rule, weight, kappa (the one used),
+    steps (infinite where no step size gets there within ``longest``), times (steps over those of the best weight of a
+    grid).
 
     Raises:
-        ValueError: share is not in (0, 1).
+        ValueError: a share is not in (0, 1).
     """
-    if not 0 < share < 1:
-        raise ValueError(f"share must be in (0, 1), got {share}")
+    if not all(0 < share < 1 for share in shares):
+        raise ValueError(f"shares must be in (0, 1), got {list(shares)}")
     rows = []
-    for case in cases:
+    for case, share in product(cases, shares):
         law = _quadratic(case)[0].law(case.start)
         target = share * float((law.target**2).sum())
         star = float(weighted_optimal_weight(**law.moments, kappa=1.0))
@@ -279,10 +307,10 @@ def steps_to_target(
         best = min(grid, key=lambda weight: grid[weight][0])
         weights["best of a grid"], found["best of a grid"] = best, grid[best]
         for name, (steps, kappa) in found.items():
-            extra = steps / grid[best][0] if np.isfinite(grid[best][0]) else float("nan")
+            times = steps / grid[best][0] if np.isfinite(grid[best][0]) else float("nan")
             rows.append(
-                {"problem": case.name, "target": target, "rule": name, "weight": weights[name]}
-                | {"kappa": kappa, "steps": steps, "extra": extra}
+                {"problem": case.name, "share": share, "target": target, "rule": name, "weight": weights[name]}
+                | {"kappa": kappa, "steps": steps, "times": times}
             )
     return pd.DataFrame(rows)
 

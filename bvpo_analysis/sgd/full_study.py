@@ -18,6 +18,8 @@ from bvpo_analysis.sgd.verify import HORIZONS, KAPPAS, BoundCheck, data_frame, s
 
 CURVATURES = {"isotropic": (1.0, 1.0, 1.0), "condition number 10": (1.0, 0.3, 0.1)}
 """Hessians of the matched quadratics."""
+SHARES = (0.5, 0.1)
+"""Targets of runs, as shares of the squared gradient at the start."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Study:
+class Findings:
     """What was found.
 
     Attributes:
@@ -65,7 +67,7 @@ class Study:
         return len(violations(self.checks)) + sum(found.violated for found in self.closest)
 
 
-def run_study(settings: Settings, *, seed: int = 0) -> Study:
+def run_study(settings: Settings, *, seed: int = 0) -> Findings:
     """Run everything but the language model."""
     checks = verify(
         standard_cases(),
@@ -88,13 +90,13 @@ def run_study(settings: Settings, *, seed: int = 0) -> Study:
     for name, make in {
         "best_weights": lambda c: consequences.best_weights(c, kappas=settings.weight_kappas, horizons=horizons),
         "rankings": lambda c: consequences.rankings(c, kappas=few, steps=settings.longest),
-        "winners": lambda c: consequences.winners(c, kappas=few, steps=settings.longest),
+        "winners": lambda c: consequences.winners(c, kappas=settings.weight_kappas, steps=settings.longest),
         "schedules": lambda c: consequences.schedules(c, kappas=(1.0, 0.1), steps=settings.longest),
-        "steps_to_target": lambda c: consequences.steps_to_target(c, kappas=settings.weight_kappas),
+        "steps_to_target": lambda c: consequences.steps_to_target(c, kappas=settings.weight_kappas, shares=SHARES),
         "schedule_paths": lambda c: under_schedule(c, kappa=1.0, steps=settings.longest),
     }.items():
         tables[name] = pd.concat([make(cases).assign(hessian=hessian) for hessian, cases in matched.items()])
-    return Study(checks, closest, tables)
+    return Findings(checks, closest, tables)
 
 
 def _trajectories(settings: Settings, seed: int) -> pd.DataFrame:
@@ -114,7 +116,7 @@ def _trajectories(settings: Settings, seed: int) -> pd.DataFrame:
     )
 
 
-def write(study: Study, folder: Path) -> list[Path]:
+def write(findings: Findings, folder: Path) -> list[Path]:
     """All tables as CSV, and four figures, into a folder.
 
     Returns:
@@ -122,11 +124,11 @@ def write(study: Study, folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, table in study.tables.items():
+    for name, table in findings.tables.items():
         path = folder / f"{name}.csv"
         table.to_csv(path, index=False, lineterminator="\n")
         paths.append(path)
-    tables = study.tables
+    tables = findings.tables
     drawings = {
         "figure_trajectories": (draw_trajectories(tables["trajectories"]), tables["trajectories"]),
         "figure_tightness": (draw_tightness(tables["checks"]), tables["checks"]),

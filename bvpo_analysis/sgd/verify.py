@@ -158,6 +158,7 @@ def summary(rows: Sequence[BoundCheck]) -> pd.DataFrame:
 
 def claims(rows: Sequence[BoundCheck]) -> list[Claim]:
     """Per bound, the check that comes closest to breaking it, as a claim."""
+    formulas = {bound.name: bound.formula for bound in BOUNDS}
     found = []
     for bound in dict.fromkeys(row.bound for row in rows):
         applied = [row for row in rows if row.bound == bound and row.holds is not None]
@@ -167,7 +168,9 @@ def claims(rows: Sequence[BoundCheck]) -> list[Claim]:
         found.append(
             Claim(
                 name=f"bound-{bound.replace(', ', '-').replace(' ', '-').lower()}",
-                statement=f"the bound {bound!r} holds for {worst.quantity}",
+                statement=f"E {worst.quantity} <= {formulas[bound]}"
+                if bound in formulas
+                else f"the bound {bound!r} holds",
                 reference="theory.nonconvex, strongly_convex, convex, literature_bounds",
                 kind="upper",
                 measured=worst.measured,

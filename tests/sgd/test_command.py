@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -37,8 +38,9 @@ def test_the_study_is_the_same_twice(study):
 def test_it_prints_the_tables_and_succeeds(small, capsys):
     assert command.main(["--quick"]) == 0
     text = capsys.readouterr().out
-    for words in ("classical", "Search for violations", "alpha_kappa", "correct", "every bound held"):
+    for words in ("classical", "Search for violations", "alpha_kappa", "correct", "never", "every bound held"):
         assert words in text
+    assert max(len(line) for line in text.splitlines()) <= 110
 
 
 def test_tables_and_figures_go_into_the_folder(small, study, tmp_path, capsys):
@@ -54,19 +56,32 @@ def test_tables_and_figures_go_into_the_folder(small, study, tmp_path, capsys):
 
 def test_a_violation_fails_the_command(monkeypatch, study, capsys):
     """Catches an exit code that does not depend on the runs or on the search."""
-    bad = full_study.Study(study.checks, [Closest("sharp", 1, 1, 3, 1.5, {})], study.tables)
+    bad = full_study.Findings(study.checks, [Closest("sharp", 1, 1, 3, 1.5, {})], study.tables)
     monkeypatch.setattr(full_study, "run_study", lambda settings, seed: bad)
     assert command.main(["--quick"]) == 1
     assert "3 bounds FAILED" in capsys.readouterr().out
 
 
+def test_bounds_that_failed_are_named(monkeypatch, study, capsys):
+    """Catches a verdict without the runs behind it."""
+    wrong = replace(study.checks[0], holds=False)
+    monkeypatch.setattr(full_study, "run_study", lambda settings, seed: full_study.Findings([wrong], [], study.tables))
+    assert command.main(["--quick"]) == 1
+    text = capsys.readouterr().out
+    assert f"{wrong.bound}: {wrong.problem}, {wrong.rule}, constant steps" in text
+    assert "1 bounds FAILED" in text
+
+
 def test_a_language_model_that_breaks_its_bound_fails_the_command(monkeypatch, small, study, capsys):
-    monkeypatch.setattr(command, "_language_model", lambda: pd.DataFrame({"holds": [True, False]}))
+    steps = pd.DataFrame({"holds": [True, False, True], "applies": [True, True, False], "kappa": [0.4, 0.4, 1.3]})
+    monkeypatch.setattr(command, "_language_model", lambda: steps)
     try:
         assert command.main([]) == 1
     finally:
         study.tables.pop("language_model")
-    assert "held at 1 of 2 iterates" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "held at 1 of 2 iterates" in text
+    assert "1 bounds FAILED" in text
 
 
 @pytest.mark.parametrize("arguments", [["--no-such-option"], ["--seed", "x"], ["--seed", "-1"]])

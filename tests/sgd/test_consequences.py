@@ -153,13 +153,13 @@ def test_steps_to_a_target_are_the_first_that_reach_it(regimes):
     for _, row in table[np.isfinite(table.steps)].iterrows():
         path = gradient_path(regimes[row.problem], row.weight, kappa=row.kappa, steps=int(row.steps))
         assert path[-1] <= row.target < path[:-1].min()
-        assert row.extra >= 1
+        assert row.times >= 1
     wins = table.set_index(["problem", "rule"])["steps"]
     assert np.isinf(wins["valid", "alpha = 0"])  # its bias alone exceeds the target
     assert np.isinf(wins["valid", "mse"])
     assert np.isfinite(wins["valid", "alpha = 1"])
-    with pytest.raises(ValueError, match="share must be in"):
-        consequences.steps_to_target([VALLEY], kappas=[1.0], share=1.0)
+    with pytest.raises(ValueError, match="shares must be in"):
+        consequences.steps_to_target([VALLEY], kappas=[1.0], shares=[1.0])
 
 
 def test_curves_need_a_quadratic_with_constant_biases():
