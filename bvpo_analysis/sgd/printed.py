@@ -158,7 +158,7 @@ def _schedules(tables: dict[str, pd.DataFrame]) -> str:
     keys = ["hessian", "problem", "kappa"]
     wide = table.pivot_table(index=keys, columns="rule", values="final loss", sort=False)
     ratios = wide.div(wide["best constant"], axis=0).drop(columns="best constant")
-    best = table[table["rule"] == "best constant"].set_index(keys)["first weight"].rename("best constant weight")
+    best = table[table["rule"] == "best constant"].set_index(keys)["first weight"].rename("best weight")
     shown = pd.concat([ratios, best], axis=1).reset_index().rename(columns={"mse": "alpha*", "step": "alpha_kappa"})
     return "\n".join(
         [
