@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bvpo_analysis.exact import load_table
-from bvpo_analysis.sgd.full_study import Settings, best_weights_drawn, run_study, schedules_drawn
+from bvpo_analysis.sgd.full_study import Settings, best_weights_drawn, run_study
 
 RESULTS = Path(__file__).parent / "results" / "sgd.json"
 
@@ -28,7 +28,7 @@ def main() -> None:
         "sgd_bounds": _rows(tables["trajectories"]),
         "sgd_tightness": _rows(medians),
         "best_weight": _rows(weights[columns]),
-        "schedule": _rows(schedules_drawn(tables["schedule_paths"])),
+        "schedule": _rows(tables["schedule_paths"]),
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(facts, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

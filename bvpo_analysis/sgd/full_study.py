@@ -1,10 +1,12 @@
 """The whole study as tables: bounds against runs, the search for violations, and what weights mean for runs."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bvpo_analysis import figures
@@ -162,19 +164,7 @@ def draw_tightness(table: pd.DataFrame) -> Figure:
 
 def draw_best_weights(table: pd.DataFrame) -> Figure:
     """Predicted and realised best weights against kappa: regimes side by side, Hessians below one another."""
-    rows = best_weights_drawn(table)
-    hessians, problems = rows["hessian"].unique(), rows["problem"].unique()
-    with figures.paper_style():
-        figure = Figure(figsize=(figures.TEXT_WIDTH, 0.6 + 1.9 * len(hessians)), layout="constrained")
-        axes = figure.subplots(len(hessians), len(problems), squeeze=False)
-    for (i, j), ax in np.ndenumerate(axes):
-        mine = rows[(rows["hessian"] == hessians[i]) & (rows["problem"] == problems[j])]
-        figures.plot_best_weight(mine, ax)
-        if i == 0:
-            ax.set_title(str(problems[j]), fontsize="small")
-        ax.set_xlabel(ax.get_xlabel() if i == len(hessians) - 1 else "")
-        ax.set_ylabel(f"{hessians[i]}\n{ax.get_ylabel()}" if j == 0 else "")
-    return _with_legend(figure, [axes[0, 0]])
+    return _by_regime(best_weights_drawn(table), figures.plot_best_weight)
 
 
 def best_weights_drawn(table: pd.DataFrame) -> pd.DataFrame:
@@ -184,18 +174,22 @@ def best_weights_drawn(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_schedules(table: pd.DataFrame) -> Figure:
-    """One panel per regime: losses under cosine decay, on the isotropic quadratic."""
-    rows = schedules_drawn(table)
-    figure, axes = _panels(rows["problem"].nunique(), 2.5)
-    for ax, (problem, mine) in zip(axes, rows.groupby("problem", sort=False), strict=True):
-        figures.plot_schedule_losses(mine, ax)
-        ax.set_title(str(problem), fontsize="small")
-    return _with_legend(figure, axes, columns=4)
+    """Losses under cosine decay: regimes side by side, Hessians below one another."""
+    return _by_regime(table, figures.plot_schedule_losses, columns=4)
 
 
-def schedules_drawn(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the table "schedule_paths" that the figure shows."""
-    return table[table["hessian"] == next(iter(CURVATURES))]
+def _by_regime(rows: pd.DataFrame, plot: Callable[[pd.DataFrame, Axes], Axes], *, columns: int = 3) -> Figure:
+    hessians, problems = rows["hessian"].unique(), rows["problem"].unique()
+    with figures.paper_style():
+        figure = Figure(figsize=(figures.TEXT_WIDTH, 0.6 + 1.9 * len(hessians)), layout="constrained")
+        axes = figure.subplots(len(hessians), len(problems), squeeze=False)
+    for (i, j), ax in np.ndenumerate(axes):
+        plot(rows[(rows["hessian"] == hessians[i]) & (rows["problem"] == problems[j])], ax)
+        if i == 0:
+            ax.set_title(str(problems[j]), fontsize="small")
+        ax.set_xlabel(ax.get_xlabel() if i == len(hessians) - 1 else "")
+        ax.set_ylabel(f"{hessians[i]}\n{ax.get_ylabel()}" if j == 0 else "")
+    return _with_legend(figure, [axes[0, 0]], columns=columns)
 
 
 def _panels(count: int, height: float) -> tuple[Figure, list]:
