@@ -106,6 +106,9 @@ def test_the_average_iterate_is_that_of_the_first_steps():
     run = simulate(oracle, Fixed(1.0), **how, horizons=[1, 2, 3])
     assert run.horizons == (1, 2, 3)
     assert run.mean_iterate_excess[:, 0].tolist() == pytest.approx([4**2 / 2, 3**2 / 2, (7 / 3) ** 2 / 2])
+    exact = exact_run(oracle, Fixed(1.0), start=np.array([4.0]), step_size=0.5, steps=3)
+    assert np.isnan(exact.mean_iterate_excess[0])
+    np.testing.assert_allclose(exact.mean_iterate_excess[1:], run.mean_iterate_excess[:, 0], rtol=1e-12)
     assert run.average_gradient_sq(2).tolist() == [(16 + 4) / 2]
     assert run.distance[:, 0].tolist() == [4.0, 2.0, 1.0, 0.5]
 

@@ -70,6 +70,7 @@ def test_rows_say_why_a_bound_does_not_apply(rows):
     assert reasons["distance", "isotropic quadratic", "constant", False] == "needs gradients without noise"
     assert reasons["biased ABC", "wells", "constant", True] == "needs kappa <= 1/4"
     assert reasons["classical", "wells", "cosine", True] == "the step size varies"
+    assert ("varying", "ripples (PL)", "decreasing", True) not in reasons
     assert reasons["varying", "wells", "constant", True] == "same as classical: step size, bias and noise do not vary"
 
 
