@@ -142,6 +142,7 @@ def run_report(config: ReportConfig, folder: Path, *, resume: bool = False, over
         exact=inputs.exact,
         largest_deviation=deviation,
         checked=checked,
+        regime=config.regime if inputs.exact is not None else None,
     )
     results = jsonable(
         {

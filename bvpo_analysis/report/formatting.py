@@ -19,15 +19,16 @@ def number(value: float | None) -> str:
     """A number known without an interval, to three significant digits; whole numbers in full.
 
     Example:
-        >>> number(0.5), number(12345), number(-0.012345), number(2.1e-05), number(None)
-        ('0.5', '12\\u2009345', '−0.0123', '2.1 × 10⁻⁵', 'n/a')
+        >>> number(0.5), number(12345), number(-0.012345), number(2979.3), number(2.1e-05), number(None)
+        ('0.5', '12\\u2009345', '−0.0123', '2980', '2.1 × 10⁻⁵', 'n/a')
     """
     if value is None or math.isnan(value):
         return MISSING
     if float(value).is_integer() and abs(value) < 1e15:
         return _signed(f"{int(value):,}".replace(",", "\u2009") if abs(value) >= 10000 else str(int(value)))
     power = _power(abs(value))
-    return _signed(f"{value / 10.0**power:.3g}") + _times_ten(power)
+    text = f"{value / 10.0**power:.3g}"
+    return _signed(f"{float(text):.0f}" if "e" in text else text) + _times_ten(power)
 
 
 def estimate_parts(estimate: Mapping[str, Any] | None, least: int = 0) -> tuple[str, str]:

@@ -171,6 +171,7 @@ def _environment(html: bool) -> jinja2.Environment:
         "greek": greek,
         "together": lambda parts: " ".join(part for part in parts if part),
     }
+    environment.tests["greater_than_one"] = lambda value: value > 1
     return environment
 
 

@@ -16,6 +16,8 @@ Layout (schema version 1). ``alpha`` objects follow :class:`bvpo_analysis.record
     groups       [{name, parameters, bias_e_sq, var_t, trace_var, alpha}]
     identified   [{quantity, identified, needs}]
     exact        {prompts, largest_deviation} or null
+    step_sizes   {smoothness {optimiser: {...}}, rates [{learning_rate, kappa_sgd, alpha, kappa_adam}], runs [...]} or
+                 null where the smoothness of the model is not known; see bvpo_analysis.sgd.measured
     claims       [rows of bvpo_analysis.claims.table.to_row]: theorems and what was measured on them, committed; they
                  do not depend on the run
     cost         {sequences, tokens, seconds, peak_memory_bytes}
@@ -33,6 +35,7 @@ from bvpo_analysis.claims.table import load_measured
 from bvpo_analysis.exact import ExactTable
 from bvpo_analysis.moments import GradientLaw, Moments, jackknife_estimate, score_estimate
 from bvpo_analysis.records import Alpha, Estimate, PreferencePair
+from bvpo_analysis.report.step_sizes import step_size_results
 from bvpo_analysis.study import Study
 
 SCHEMA_VERSION = 1
@@ -79,6 +82,7 @@ def study_results(
     exact: ExactTable | None = None,
     largest_deviation: float | None = None,
     checked: int = 0,
+    regime: str | None = None,
 ) -> dict[str, Any]:
     """Everything in results.json that follows from the study, as plain JSON values.
 
@@ -91,6 +95,7 @@ def study_results(
         exact: exact moments of the same data, where they are known.
         largest_deviation: result of recomputing ``checked`` prompts of that table.
         checked: how many prompts were recomputed.
+        regime: the shipped regime, where loss, model and parameters are those of the committed tables.
     """
     moments, law = study.moments, study.law(batch_size=batch_size)
     alpha = mixing.optimal_alpha(law, kappa)
@@ -108,6 +113,7 @@ def study_results(
             "exact": None
             if exact is None
             else {"prompts": exact.moments.n, "checked": checked, "largest_deviation": largest_deviation},
+            "step_sizes": step_size_results(law, regime),
             "claims": load_measured(),
         }
     )

@@ -10,6 +10,7 @@ Parameters are one vector theta [P] in the column order of the score engine.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from bvpo_analysis.records import Floats, PairLogProbs, PreferencePair
 from bvpo_analysis.scores import PairSequences, VmapEngine, pair_log_probs, plan_pair, sequence_log_probs
 from bvpo_analysis.scores.log_probs import log_prob_parts, pad_batch
 from bvpo_analysis.scores.plan import TraceEnumerator
+
+PROMPTS_AT_ONCE = 4
+"""Prompts in one forward pass; second-order products keep every activation several times."""
 
 
 @dataclass(frozen=True)
@@ -162,9 +166,12 @@ class MarginalLoss:
         self._shapes = [parameters[name].shape for name in self._names]
         self._dtype = parameters[self._names[0]].dtype
         self.start: Floats = torch.cat([parameters[n].detach().flatten() for n in self._names]).double().numpy()
-        sequences = [sequence for plan in self._plans for sequence in plan.sequences]
-        self._batch = pad_batch(sequences, "cpu")
-        self._offsets = np.cumsum([0, *(len(plan.sequences) for plan in self._plans)])
+        numbers = range(len(self._plans))
+        self._groups = [numbers[i : i + PROMPTS_AT_ONCE] for i in numbers[::PROMPTS_AT_ONCE]]
+        self._batches = [
+            pad_batch([sequence for i in group for sequence in self._plans[i].sequences], "cpu")
+            for group in self._groups
+        ]
 
     def at(self, theta: Floats) -> Point:
         """Scores and log-probabilities at theta [P].
@@ -182,33 +189,41 @@ class MarginalLoss:
             trace, answer = engine.fill(plan.sequences, rows)
             pairs.append(pair_log_probs(plan, trace.numpy(), answer.numpy(), ref))
             scores.append(rows)
-        log_prob = torch.cat([torch.from_numpy(pair.log_prob) for pair in pairs])
-        return Point(float(self._loss(log_prob)), tuple(pairs), tuple(scores), self.objective)
+        log_probs = [torch.from_numpy(pair.log_prob) for pair in pairs]
+        loss = sum(float(self._loss(i, log_prob)) for i, log_prob in enumerate(log_probs)) / len(self._plans)
+        return Point(loss, tuple(pairs), tuple(scores), self.objective)
 
     def value(self, theta: Floats) -> float:
         """f(theta), by a forward pass."""
+        point = torch.from_numpy(theta)
         with torch.no_grad():
-            return float(self._value(torch.from_numpy(theta)))
+            return sum(float(self._part(k, point)) for k in range(len(self._groups)))
 
     def hessian_product(self, theta: Floats, v: Floats) -> Floats:
-        """H(theta) v, [P], by a forward-mode derivative of the gradient."""
+        """H(theta) v, [P], by a forward-mode derivative of the gradient; a few prompts at a time bound its memory."""
         point, direction = (torch.from_numpy(np.ascontiguousarray(x)).to(self._dtype) for x in (theta, v))
-        product = jvp(grad(self._value), (point,), (direction,))[1]
-        return product.detach().double().numpy()
+        total = np.zeros(len(theta))
+        for k in range(len(self._groups)):
+            product = jvp(grad(partial(self._part, k)), (point,), (direction,))[1]
+            total += product.detach().double().numpy()
+        return total
 
-    def _value(self, theta: torch.Tensor) -> torch.Tensor:
-        trace, answer = log_prob_parts(self._model, self._unflatten(theta), *self._batch)
-        return self._loss((trace + answer).double())
+    def _part(self, k: int, theta: torch.Tensor) -> torch.Tensor:
+        """What the k-th group of prompts adds to f."""
+        trace, answer = log_prob_parts(self._model, self._unflatten(theta), *self._batches[k])
+        group = self._groups[k]
+        sizes = [len(self._plans[i].sequences) for i in group]
+        by_prompt = torch.split((trace + answer).double(), sizes)
+        losses = [self._loss(i, log_prob) for i, log_prob in zip(group, by_prompt, strict=True)]
+        return torch.stack(losses).sum() / len(self._plans)
 
-    def _loss(self, log_prob: torch.Tensor) -> torch.Tensor:
-        total = torch.zeros((), dtype=torch.float64)
-        for i, (plan, ref) in enumerate(zip(self._plans, self._log_prob_ref, strict=True)):
-            current = log_prob[self._offsets[i] : self._offsets[i + 1]]
-            sides = [torch.from_numpy(rows) for rows in plan.support]
-            marginals = [x[s].logsumexp(0) for x in (current, torch.from_numpy(ref)) for s in sides]
-            tokens = [torch.tensor(plan.sequences[int(rows[0])].tokens_answer) for rows in plan.support]
-            total = total + self.objective.loss(*marginals, *tokens)
-        return total / len(self._plans)
+    def _loss(self, i: int, log_prob: torch.Tensor) -> torch.Tensor:
+        """l of the i-th prompt from the log-probabilities of its sequences."""
+        plan, ref = self._plans[i], torch.from_numpy(self._log_prob_ref[i])
+        sides = [torch.from_numpy(rows) for rows in plan.support]
+        marginals = [x[s].logsumexp(0) for x in (log_prob, ref) for s in sides]
+        tokens = [torch.tensor(plan.sequences[int(rows[0])].tokens_answer) for rows in plan.support]
+        return self.objective.loss(*marginals, *tokens)
 
     def _unflatten(self, theta: torch.Tensor) -> dict[str, torch.Tensor]:
         parts = torch.split(theta.to(self._dtype), [shape.numel() for shape in self._shapes])

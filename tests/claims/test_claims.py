@@ -167,7 +167,7 @@ def test_the_whole_table_with_its_prose_fits_the_terminal(width):
 
 def test_explanations_follow_on_request(capsys):
     assert __main__.main(["theorem-1", "--explain"]) == 0
-    text = capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())  # lines are wrapped to the width of the terminal
     claim = measure("theorem-1")[0]
     assert claim.statement in text
     assert claim.reference in text

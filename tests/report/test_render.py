@@ -49,6 +49,23 @@ def claim(name, statement, kind, measured, predicted, se=0.0, only_if=""):
     }
 
 
+def measured_run(rule, weight, bounded, held):
+    return {
+        "regime": "correct",
+        "rule": rule,
+        "alpha": weight,
+        "iterates": 16,
+        "bounded": bounded,
+        "held": held,
+        "kappa_low": 0.1197,
+        "kappa_high": 101.3,
+        "first_loss": 0.6931,
+        "last_loss": 0.5172,
+        "bias_sq": 0.1234,
+        "variance": 0.4567,
+    }
+
+
 NAME = "alpha_star.population.B16.K1.kappa1"
 
 
@@ -153,6 +170,30 @@ def sample():
             {"quantity": "alpha* off the reference", "identified": False, "needs": "enumeration (y' = y | else)"},
         ],
         "exact": {"prompts": 512, "checked": 32, "largest_deviation": 3.14e-08},
+        "step_sizes": {
+            "smoothness": {
+                "SGD": {"regime": "correct", "optimiser": "SGD", "smoothness": 3.217, "prompts": 16},
+                "Adam": {"regime": "correct", "optimiser": "Adam", "smoothness": 2979.3, "prompts": 16},
+            },
+            "rates": [
+                {
+                    "learning_rate": 1e-4,
+                    "kappa_sgd": 3.217e-4,
+                    "alpha": alpha(NAME, 0.9876, 0.9754, 0.9991),
+                    "kappa_adam": 0.29793,
+                },
+                {
+                    "learning_rate": 1e-2,
+                    "kappa_sgd": 3.217e-2,
+                    "alpha": alpha(NAME, 0.8123, 0.7654, 0.8591),
+                    "kappa_adam": 29.793,
+                },
+            ],
+            "runs": [
+                measured_run("g_e alone", 0.0, bounded=8, held=8),
+                measured_run("g_t alone", 1.0, bounded=16, held=15),
+            ],
+        },
         "claims": [
             claim("sound", "The mix has the error of alpha_kappa <= 1", "upper", 0.4123, 0.5017, se=0.0012),
             claim("bold", "Mixing always pays", "upper", 2.517, 1.013, only_if="costs < gains | & so on"),
@@ -405,6 +446,27 @@ def test_every_claim_shows_its_two_numbers_and_its_condition(html, markdown):
     assert page.index("Mixing always pays") < page.index("The mix has the error")
 
 
+def test_step_sizes_show_smoothness_kappa_and_runs(html, markdown):
+    """Catches a kappa in the column of the other optimiser, a bound claimed where kappa exceeds 1, swapped counts."""
+    page = Reader(html).text
+    assert "L is 3.22 " in page
+    assert "2980 in Adam" in page.replace("\u2009", "")
+    row = "| 0.01 | 0.0322 | 0.812 [0.765, 0.859] | 29.8, no bound |"
+    assert row in markdown
+    assert "29.8, no bound" in page
+    assert "0.298, no bound" not in page
+    assert "8 of 8 (κ up to 101, none at the others)" in page
+    assert "15 of 16 (κ" not in page
+    assert "| g_t alone | 1 | 0.693 to 0.517 | 0.123 | 0.457 | 15 of 16 |" in markdown
+
+
+def test_an_unknown_smoothness_is_said(html):
+    """Catches numbers of the model in the box in the report of another model."""
+    page = Reader(render.render_html(sample() | {"step_sizes": None})).text
+    assert "the smoothness is known for the model in the box on its own pairs" in page
+    assert "in Adam's metric" not in page
+
+
 def test_warnings_come_first(html):
     assert html.index("Only 64 prompts") < html.index("α* is uncertain")
 
@@ -464,7 +526,16 @@ def test_rendering_leaves_the_results_alone():
 
 
 @pytest.mark.parametrize(
-    "change", [{"cost": None}, {"versions": None}, {"alerts": None}, {"exact": None}, {"model": {}}, {"claims": None}]
+    "change",
+    [
+        {"cost": None},
+        {"versions": None},
+        {"alerts": None},
+        {"exact": None},
+        {"model": {}},
+        {"claims": None},
+        {"step_sizes": None},
+    ],
 )
 def test_missing_parts_are_tolerated(change):
     results = sample() | change

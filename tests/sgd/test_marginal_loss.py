@@ -11,6 +11,7 @@ from bvpo_analysis.errors import StudyError
 from bvpo_analysis.estimators import EmptyTrace, Trace
 from bvpo_analysis.exact import shipped_traces
 from bvpo_analysis.objectives import DPO
+from bvpo_analysis.sgd import marginal_loss
 from bvpo_analysis.sgd.language_model import RunSettings, against_bounds, curvature, run, start_weights
 from bvpo_analysis.sgd.marginal_loss import MarginalLoss
 
@@ -102,23 +103,35 @@ def test_the_hessian_product_is_the_derivative_of_the_gradient(loss, moved):
     assert np.linalg.norm(product - difference) < 1e-3 * np.linalg.norm(product)
 
 
+def test_prompts_in_groups_make_the_same_loss(lrm64, loss, moved, monkeypatch):
+    """Catches a group that is left out, counted twice, or weighted by its own size."""
+    monkeypatch.setattr(marginal_loss, "PROMPTS_AT_ONCE", 1)
+    one_by_one = MarginalLoss(
+        lrm64, shipped_pairs("correct", limit=2), DPO(0.5), lambda pair: shipped_traces(pair)[:TRACES]
+    )
+    assert one_by_one.value(moved) == pytest.approx(loss.value(moved), rel=1e-6)
+    v = np.random.default_rng(5).normal(size=len(moved))
+    product, expected = one_by_one.hessian_product(moved, v), loss.hessian_product(moved, v)
+    assert np.linalg.norm(product - expected) < 1e-5 * np.linalg.norm(expected)
+
+
 def test_a_run_repeats_itself_and_obeys_its_bound(loss):
     """Catches hidden randomness, and bounds on the wrong side: ten times the squared gradient must break them."""
-    settings = RunSettings(prompts=2, batch_size=2, steps=2, draws=40)
+    settings = RunSettings(prompts=2, batch_size=2, steps=1, draws=20)
     weights = start_weights(loss.at(loss.start).law(), settings.batch_size)
     assert list(weights) == ["g_e alone", "equal mix", "g_t alone", "alpha*"]
     begin = curvature(loss, loss.start)
-    same = {"rule": "equal mix", "alpha": 0.5, "step_size": 0.01, "start_curvature": begin}
+    same = {"rule": "equal mix", "alpha": 0.5, "step_size": 0.1 / begin, "start_curvature": begin}
     found, again = run(loss, settings, **same), run(loss, settings, **same)
     assert found == again
     assert len(found.curvatures) == 2
     assert found.curvatures[0] == begin != found.curvatures[1]
-    table = against_bounds(found, step_size=0.01)
+    table = against_bounds(found, step_size=0.1 / begin)
     assert table["applies"].all()
     assert table["holds"].all()
     assert table["smoothness"].iloc[0] == pytest.approx(1.2 * max(found.curvatures))
     steep = tuple(replace(i, gradient_sq=10 * i.gradient_sq) for i in found.iterates)
-    assert not against_bounds(replace(found, iterates=steep), step_size=0.01)["holds"].any()
+    assert not against_bounds(replace(found, iterates=steep), step_size=0.1 / begin)["holds"].any()
 
 
 def test_a_run_into_high_curvature_has_no_bound(loss):
