@@ -43,3 +43,11 @@ def test_every_make_target_it_names_exists():
 def test_links_lead_somewhere():
     for link in re.findall(r"\]\(([^)]+)\)", README):
         assert link.startswith("https://") or (ROOT / link).exists(), link
+
+
+def test_quoted_benchmarks_are_the_committed_ones():
+    """Catches a README that keeps the numbers of an earlier run."""
+    committed = (ROOT / "benchmarks" / "results" / "table.md").read_text(encoding="utf-8").splitlines()
+    quoted = [line for line in README.split("## Speed")[1].split("## Limits")[0].splitlines() if line.startswith("|")]
+    assert len(quoted) > 8
+    assert set(quoted) <= set(committed)
