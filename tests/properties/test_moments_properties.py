@@ -22,8 +22,8 @@ from bvpo_analysis.moments import (
     prompt_moments,
 )
 from bvpo_analysis.objectives import DPO, IPO, SimPO
-from bvpo_analysis.theory.weight_given_data import conditional_weight, conditional_weight_from_squares
 from bvpo_analysis.theory.importance_sampling import jackknife_corrected, jackknife_weights
+from bvpo_analysis.theory.weight_given_data import conditional_weight, conditional_weight_from_squares
 
 SEEDS = st.integers(0, 2**32 - 1)
 LOSS = DPO(2.0)
