@@ -215,3 +215,11 @@ def test_weighted_moments_refuse_what_is_none(bias, noise, kappa, message):
     """Catches a bias Gram and a covariance that do not belong together."""
     with pytest.raises(ValueError, match=message):
         weighted_moments(bias, noise, kappa)
+
+
+def test_residual_and_rounding_are_different_things():
+    """Catches the two swapped: the first is what the solver left, the second what the digits of M allow."""
+    best = simplex_combination(np.diag([1.0, 2.0]))
+    assert best.residual <= 1e-14
+    assert best.rounding == pytest.approx(2 * np.finfo(float).eps * 2.0, rel=1e-12)
+    assert affine_combination(np.diag([1.0, 2.0])).rounding == pytest.approx(best.rounding, rel=1e-12)

@@ -159,3 +159,10 @@ def test_bad_input_raises(function, arguments, message):
     """Catches a number that comes out of input the statement does not cover, and a message without the name."""
     with pytest.raises(ValueError, match=message):
         function(*arguments)
+
+
+@pytest.mark.parametrize("function", [self_normalised_bias, self_normalised_variance])
+def test_less_than_one_draw_has_no_bias_and_no_variance(function):
+    """Catches a number of draws that is only checked for being finite."""
+    with pytest.raises(ValueError, match="count must be at least 1"):
+        function([0.5, 0.5], [0.75, 0.25], [[0.0], [1.0]], count=0.5)

@@ -150,3 +150,9 @@ def test_two_atom_paths_are_as_good_as_any_noise():
     for _ in range(steps):
         x = ((x - etas * (x @ HESSIAN + BIAS))[:, None, :] - etas * atoms).reshape(-1, 3)
     assert ((x @ HESSIAN) ** 2).sum(axis=1).mean() == pytest.approx(enumerated(etas, steps)[0][-1], rel=1e-12)
+
+
+def test_no_stationary_law_at_the_edge_of_stability():
+    """Catches eta h = 2 let through, where the iterates oscillate for ever and the variance divides by zero."""
+    with pytest.raises(ValueError, match="step_size must be below 2"):
+        quadratics.quadratic_stationary(hessian=[2.0], step_size=1.0, bias=[0.0], noise_cov=[1.0])
