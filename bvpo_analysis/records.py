@@ -16,6 +16,13 @@ Ints = NDArray[np.int64]
 SIDES: tuple[str, str] = ("chosen", "rejected")
 """Row order of everything indexed by side: 0 is the chosen answer y+, 1 the rejected answer y-."""
 
+VARIANTS: dict[str, str] = {
+    "empty_shared": "empty trace, prefilled, with the answers y+ and y- of the trace-based pair",
+    "empty_generated": "empty trace, generated and scored, with the answers of the empty-trace pair",
+    "short": "first half of the generating trace, with its answer",
+}
+"""Further sequences of a pair that can be scored beside its traces and its empty traces, and what they are."""
+
 
 @dataclass(frozen=True)
 class Completion:
@@ -85,6 +92,9 @@ class PairLogProbs:
         enumerated: True when the draws are the whole law of (r+, r-), False when they are a sample from it.
         support: [2, E] rows of the enumerated traces of each side; E = 0 for sampled traces.
         empty: [2] rows of the empty-trace sequences.
+        prior: [M, 2] rows (chosen answer, rejected answer) of each prior trace, which serves both; M = 0 if not scored.
+        trace_only: [M] rows of the same traces without an answer; empty if not scored.
+        variants: [2] rows (chosen, rejected) of other trace-less or short-trace sequences, by name (see ``VARIANTS``).
     """
 
     prompt_id: str
@@ -98,6 +108,9 @@ class PairLogProbs:
     enumerated: bool
     support: Ints
     empty: Ints
+    prior: Ints = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
+    trace_only: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    variants: Mapping[str, Ints] = field(default_factory=dict)
 
     @property
     def size(self) -> int:

@@ -22,7 +22,8 @@ class TokenSequence:
     Attributes:
         ids: token ids, end of turn included.
         score_start: index of the first scored token; ids before it are given.
-        answer_start: index of the first token of the answer part; scored ids before it are the trace part.
+        answer_start: index of the first token of the answer part; scored ids before it are the trace part. The length
+            of ``ids`` where there is no answer part.
 
     Example:
         >>> s = TokenSequence(ids=(7, 8, 1, 5, 2, 9, 3), score_start=2, answer_start=5)
@@ -35,10 +36,10 @@ class TokenSequence:
     answer_start: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.score_start <= self.answer_start < len(self.ids):
+        if not 1 <= self.score_start <= self.answer_start <= len(self.ids) or self.score_start == len(self.ids):
             raise ValueError(
                 f"spans out of order: 1 <= score_start {self.score_start} <= answer_start {self.answer_start} "
-                f"< length {len(self.ids)} is required"
+                f"<= length {len(self.ids)} with at least one scored token is required"
             )
 
     @property
@@ -96,6 +97,12 @@ class SequenceAssembler:
         thought = self.encode(self.format.open) + self.encode(trace) + self.encode(self.format.close)
         ids = given + thought + self._ended(answer)
         return TokenSequence(ids, score_start=len(given), answer_start=len(given) + len(thought))
+
+    def trace_only(self, prompt: Sequence[Mapping[str, str]], trace: str) -> TokenSequence:
+        """r given x: a closed trace without an answer."""
+        given = self.prompt(prompt)
+        thought = self.encode(self.format.open) + self.encode(trace) + self.encode(self.format.close)
+        return TokenSequence(given + thought, score_start=len(given), answer_start=len(given) + len(thought))
 
     def with_empty_trace(
         self, prompt: Sequence[Mapping[str, str]], answer: str, mode: EmptyMode = "prefilled"

@@ -16,7 +16,7 @@ float64, so an interrupted run resumes to bit-identical results.
 
 import ctypes
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,9 @@ def score_pairs(
     reference: ReasoningModel | None = None,
     empty_mode: EmptyMode = "prefilled",
     enumerate_traces: TraceEnumerator | None = None,
+    prior: int = 0,
+    trace_only: bool = False,
+    variants: Collection[str] = (),
     parameters: str | None = None,
     engine: str = "auto",
     settings: Mapping[str, Any] | None = None,
@@ -81,6 +84,7 @@ def score_pairs(
         reference: pi_ref; the model itself when not given.
         empty_mode: whether the empty block is prefilled (not scored) or generated (scored).
         enumerate_traces: score all traces of each prompt instead of the sampled ones.
+        prior, trace_only, variants: further sequences to score, see :func:`bvpo_analysis.scores.plan.plan_pair`.
         parameters: regular expression of the parameters to differentiate.
         engine: "hooks", "vmap", "loop", or "auto": hooks where they serve the whole model, else vmap.
         settings: what the totals depend on, kept with the result.
@@ -98,7 +102,16 @@ def score_pairs(
         raise InputError("no preference pairs to score; check --data, --regime and --limit")
     scorer = score_engine(engine, lrm.model, parameters)
     plans = [
-        plan_pair(lrm.assembler, pair, traces=traces, empty_mode=empty_mode, enumerate_traces=enumerate_traces)
+        plan_pair(
+            lrm.assembler,
+            pair,
+            traces=traces,
+            empty_mode=empty_mode,
+            enumerate_traces=enumerate_traces,
+            prior=prior,
+            trace_only=trace_only,
+            variants=variants,
+        )
         for pair in pairs
     ]
     task = _Task(lrm, reference, scorer, plans, dict(totals or {}))
@@ -114,6 +127,10 @@ def score_pairs(
         "prompts": [plan.pair.prompt_id for plan in plans],
         "sequences": [[(s.ids, s.score_start, s.answer_start) for s in plan.sequences] for plan in plans],
         "draws": [[plan.draws.tolist(), plan.support.tolist(), plan.empty.tolist()] for plan in plans],
+        "further": [
+            [plan.prior.tolist(), plan.trace_only.tolist(), {k: v.tolist() for k, v in plan.variants.items()}]
+            for plan in plans
+        ],
     }
     store = BlockStore(blocks, key) if blocks is not None else None
     starts = range(0, len(plans), BLOCK)

@@ -5,15 +5,16 @@ chosen trace with the k-th rejected one, which keeps draws i.i.d. given the answ
 combinations, with probabilities that follow once the log-probabilities are known.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from bvpo_analysis.errors import InputError
 from bvpo_analysis.lrm.formats import EmptyMode
 from bvpo_analysis.lrm.sequences import SequenceAssembler, TokenSequence
 from bvpo_analysis.preferences.rows import require_traces
-from bvpo_analysis.records import Floats, Ints, PairLogProbs, PreferencePair
+from bvpo_analysis.records import VARIANTS, Floats, Ints, PairLogProbs, PreferencePair
 
 TraceEnumerator = Callable[[PreferencePair], Sequence[str]]
 """All traces that carry the prior mass of a prompt, in a fixed order."""
@@ -29,6 +30,9 @@ class PairSequences:
         draws: [R, 2] rows (chosen, rejected) of each trace draw.
         support: [2, E] rows of the enumerated traces of each side; E = 0 for sampled traces.
         empty: [2] rows of the empty-trace sequences (y'+, y'-).
+        prior: [M, 2] rows of each prior trace with y+ and with y-.
+        trace_only: [M] rows of the prior traces without an answer.
+        variants: [2] rows of further sequences by name, see :data:`bvpo_analysis.records.VARIANTS`.
     """
 
     pair: PreferencePair
@@ -36,6 +40,9 @@ class PairSequences:
     draws: Ints
     support: Ints
     empty: Ints
+    prior: Ints = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
+    trace_only: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    variants: Mapping[str, Ints] = field(default_factory=dict)
 
     @property
     def enumerated(self) -> bool:
@@ -50,6 +57,9 @@ def plan_pair(
     traces: int = 1,
     empty_mode: EmptyMode = "prefilled",
     enumerate_traces: TraceEnumerator | None = None,
+    prior: int = 0,
+    trace_only: bool = False,
+    variants: Collection[str] = (),
 ) -> PairSequences:
     """Plan the scoring of one pair.
 
@@ -59,10 +69,22 @@ def plan_pair(
         traces: number of posterior traces per answer to use; ignored when enumerating.
         empty_mode: whether the empty block is prefilled (not scored) or generated (scored).
         enumerate_traces: gives all traces of a prompt; then they replace the sampled ones.
+        prior: number of prior traces to use, each with both answers.
+        trace_only: score the prior traces without an answer too.
+        variants: names of further sequences to score.
 
     Raises:
-        InputError: the pair has fewer than ``traces`` traces per answer.
+        InputError: the pair has fewer than ``traces`` traces per answer, or fewer than ``prior`` prior traces.
+        ValueError: an unknown variant.
     """
+    unknown = sorted(set(variants) - set(VARIANTS))
+    if unknown:
+        raise ValueError(f"unknown variant {unknown[0]!r}; there are {', '.join(VARIANTS)}")
+    if len(pair.prior_traces) < prior:
+        raise InputError(
+            f"prompt {pair.prompt_id!r} has {len(pair.prior_traces)} prior traces, {prior} are needed; sample more "
+            "into prior_traces or ask for a smaller pool"
+        )
     rows: dict[TokenSequence, int] = {}
 
     def row(sequence: TokenSequence) -> int:
@@ -86,7 +108,33 @@ def plan_pair(
     else:
         chosen, rejected = np.meshgrid(think[0], think[1], indexing="ij")
         draws, support = np.stack([chosen.ravel(), rejected.ravel()], axis=1), think
-    return PairSequences(pair, tuple(rows), draws, support, empty)
+    pool = pair.prior_traces[:prior]
+    shared = [[row(assembler.with_trace(pair.prompt, t, pair.answer(side))) for side in (0, 1)] for t in pool]
+    alone = [row(assembler.trace_only(pair.prompt, t)) for t in pool if trace_only]
+    further = {
+        name: np.array([row(_variant(assembler, pair, name, side)) for side in (0, 1)], dtype=np.int64)
+        for name in VARIANTS
+        if name in variants
+    }
+    return PairSequences(
+        pair,
+        tuple(rows),
+        draws,
+        support,
+        empty,
+        prior=np.array(shared, dtype=np.int64).reshape(-1, 2),
+        trace_only=np.array(alone, dtype=np.int64),
+        variants=further,
+    )
+
+
+def _variant(assembler: SequenceAssembler, pair: PreferencePair, name: str, side: int) -> TokenSequence:
+    if name == "empty_shared":
+        return assembler.with_empty_trace(pair.prompt, pair.answer(side), "prefilled")
+    if name == "empty_generated":
+        return assembler.with_empty_trace(pair.prompt, pair.empty_answer(side), "generated")
+    words = pair.traces(side)[0].split(" ")
+    return assembler.with_trace(pair.prompt, " ".join(words[: len(words) // 2]), pair.answer(side))
 
 
 def pair_log_probs(plan: PairSequences, trace: Floats, answer: Floats, log_prob_ref: Floats) -> PairLogProbs:
@@ -117,4 +165,7 @@ def pair_log_probs(plan: PairSequences, trace: Floats, answer: Floats, log_prob_
         enumerated=plan.enumerated,
         support=plan.support,
         empty=plan.empty,
+        prior=plan.prior,
+        trace_only=plan.trace_only,
+        variants=plan.variants,
     )

@@ -43,6 +43,11 @@ def save_scores(path: str | Path, scores: ScoreSet) -> None:
         "weights": np.concatenate([log.weights for log in logs]),
         "support": np.concatenate([log.support.ravel() for log in logs]),
         "empty": np.stack([log.empty for log in logs]),
+        "n_prior": np.array([len(log.prior) for log in logs]),
+        "n_trace_only": np.array([len(log.trace_only) for log in logs]),
+        "prior": np.concatenate([log.prior for log in logs]),
+        "trace_only": np.concatenate([log.trace_only for log in logs]),
+        "variants": np.array([list(log.variants.values()) for log in logs], dtype=np.int64).reshape(len(logs), -1, 2),
         "enumerated": np.array([log.enumerated for log in logs]),
         "gram": np.concatenate([pair.gram.ravel() for pair in scores.pairs]),
         "with_totals": np.concatenate([pair.with_totals.ravel() for pair in scores.pairs]),
@@ -56,6 +61,7 @@ def save_scores(path: str | Path, scores: ScoreSet) -> None:
         "parameters": list(scores.parameters),
         "totals": list(scores.totals),
         "settings": dict(scores.settings),
+        "variants": list(logs[0].variants),
     }
     part = path.with_name(path.name + ".part")
     save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, part, {"scores": json.dumps(header)})
@@ -77,13 +83,14 @@ def load_scores(path: str | Path) -> ScoreSet:
         raise InputError(f"{path}: not a score set ({type(error).__name__}); recompute it with --overwrite") from error
     groups, columns = len(header["groups"]), len(header["totals"]) if arrays["with_totals"].size else 0
     pairs: list[PairScores] = []
-    at = dict.fromkeys(("sequence", "draw", "support", "gram", "with_totals"), 0)
+    at = dict.fromkeys(("sequence", "draw", "support", "gram", "with_totals", "prior", "trace_only"), 0)
 
     def take(array: str, counter: str, count: int) -> np.ndarray:
         return arrays[array][at[counter] : at[counter] + count]
 
     for i, prompt_id in enumerate(header["prompt_ids"]):
         m, r, e = (int(arrays[name][i]) for name in ("size", "n_draws", "n_support"))
+        priors, alone = int(arrays["n_prior"][i]), int(arrays["n_trace_only"][i])
         log_probs = PairLogProbs(
             prompt_id=prompt_id,
             draws=take("draws", "draw", r),
@@ -91,6 +98,9 @@ def load_scores(path: str | Path) -> ScoreSet:
             enumerated=bool(arrays["enumerated"][i]),
             support=take("support", "support", 2 * e).reshape(2, e),
             empty=arrays["empty"][i],
+            prior=take("prior", "prior", priors),
+            trace_only=take("trace_only", "trace_only", alone),
+            variants=dict(zip(header["variants"], arrays["variants"][i], strict=True)),
             **{name: take(name, "sequence", m) for name in _PER_SEQUENCE},
         )
         pairs.append(
@@ -102,7 +112,7 @@ def load_scores(path: str | Path) -> ScoreSet:
             )
         )
         sizes = {"sequence": m, "draw": r, "support": 2 * e, "gram": groups * m * m}
-        sizes["with_totals"] = groups * columns**2
+        sizes |= {"with_totals": groups * columns**2, "prior": priors, "trace_only": alone}
         at = {name: at[name] + sizes[name] for name in at}
     return ScoreSet(
         pairs=tuple(pairs),
