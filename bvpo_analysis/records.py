@@ -95,6 +95,8 @@ class PairLogProbs:
         prior: [M, 2] rows (chosen answer, rejected answer) of each prior trace, which serves both; M = 0 if not scored.
         trace_only: [M] rows of the same traces without an answer; empty if not scored.
         variants: [2] rows (chosen, rejected) of other trace-less or short-trace sequences, by name (see ``VARIANTS``).
+        length: [m] tokens of the whole sequence, prompt and everything else that is given included; what a pass over
+            it costs. ``tokens`` where not given, as for models without prompts.
     """
 
     prompt_id: str
@@ -111,6 +113,11 @@ class PairLogProbs:
     prior: Ints = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
     trace_only: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     variants: Mapping[str, Ints] = field(default_factory=dict)
+    length: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+    def __post_init__(self) -> None:
+        if len(self.length) == 0:
+            object.__setattr__(self, "length", self.tokens)
 
     @property
     def size(self) -> int:

@@ -91,4 +91,5 @@ def _with_draws(pair: PairLogProbs, draws: Ints) -> PairLogProbs:
         enumerated=False,
         support=np.empty((2, 0), dtype=np.int64),
         empty=pair.empty,
+        length=pair.length,
     )

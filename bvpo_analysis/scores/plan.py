@@ -168,4 +168,5 @@ def pair_log_probs(plan: PairSequences, trace: Floats, answer: Floats, log_prob_
         prior=plan.prior,
         trace_only=plan.trace_only,
         variants=plan.variants,
+        length=np.array([len(s.ids) for s in plan.sequences], dtype=np.int64),
     )

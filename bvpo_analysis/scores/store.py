@@ -22,7 +22,7 @@ from safetensors.torch import save_file as save_tensors
 from bvpo_analysis.errors import InputError
 from bvpo_analysis.records import PairLogProbs, PairScores, ScoreSet
 
-_PER_SEQUENCE = ("log_prob", "log_prob_ref", "log_prob_answer", "tokens", "tokens_answer")
+_PER_SEQUENCE = ("log_prob", "log_prob_ref", "log_prob_answer", "tokens", "tokens_answer", "length")
 
 
 def _replace(part: Path, path: Path) -> None:

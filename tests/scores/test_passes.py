@@ -212,6 +212,7 @@ def test_the_empty_mode_reaches_the_sequences(lrm, pairs, mode):
     assert first.tokens - first.tokens_answer == {"prefilled": 0, "generated": 2}[mode]
     scores = score_pairs(lrm, pairs[:1], empty_mode=mode, parameters=r"^model\.norm")
     assert scores.pairs[0].log_probs.tokens[plan.empty[0]] == first.tokens
+    assert scores.pairs[0].log_probs.length.tolist() == [len(sequence.ids) for sequence in plan.sequences]
 
 
 def test_enumerated_draws_are_all_combinations_in_order(lrm, pairs):
