@@ -129,6 +129,7 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
         "too_strong": [row for row in results.get("claims") or [] if row["only_if"]],
         "sound": [row for row in results.get("claims") or [] if not row["only_if"]],
         "relations": RELATIONS,
+        "sections": results.get("sections") or [],
         "cost": results.get("cost") or {},
         "model": model,
         "data": data,

@@ -8,6 +8,8 @@ from importlib import resources
 import pytest
 
 from bvpo_analysis.report import drawings, formatting, render
+from bvpo_analysis.report.results import jsonable
+from bvpo_analysis.report.sections import Column, Section, Table, table
 
 
 def estimate(value, half=None, method="jackknife"):
@@ -552,6 +554,53 @@ def test_no_number_is_typed_into_a_template(template):
     for words in allowed:
         text = text.replace(words, " ")
     assert not re.findall(r"(?<![A-Za-z])\d[\d.,]*", text)
+
+
+# ------------------------------------------------------------------------------------------------ sections as data
+
+
+def with_section(place="body"):
+    """Results with one section that has a column of every kind."""
+    kinds = ["words", "code", "number", "estimate", "percent", "weight", "yes"]
+    row = ["g_t | <K>", "alpha_star.x", 1234.5, estimate(0.519, 0.0213), estimate(0.1957, 0.013), None, True]
+    other = ["none", "n", None, None, None, alpha(NAME, 0.61723, 0.51, 0.73), False]
+    tables = (table("every kind", [(f"column {kind}", kind) for kind in kinds], [row, other], best=1),)
+    section = Section("kinds", "Kinds of columns", "Kinds", ("Before g_t.",), tables, ("After.",), place=place)
+    return sample() | jsonable({"sections": [section]})
+
+
+@pytest.mark.parametrize("place", ["body", "method"])
+def test_a_section_is_shown_whole_in_both_pages(place):
+    results = with_section(place)
+    page, markdown = render.render_html(results), render.render_markdown(results)
+    reader = Reader(page)
+    assert reader.open == []
+    assert "kinds" in reader.ids
+    assert "#kinds" in reader.targets
+    for text in (reader.text, markdown):
+        for words in ("Kinds of columns", "Before", "After.", "column weight", "alpha_star.x", "1230", "yes", "no"):
+            assert words in text
+        assert formatting.estimate_text(estimate(0.519, 0.0213)) in text
+        assert "19.6 %" in text
+        assert "0.62" in text
+    assert "&lt;K&gt;" in page
+    after = markdown.index("## Kinds of columns") > markdown.index("## Method")
+    assert after == (place == "method")
+
+
+def test_tables_of_sections_have_even_rows():
+    markdown = render.render_markdown(with_section())
+    start = markdown.index("## Kinds of columns")
+    lines = [x for x in markdown[start:].split("\n## ")[0].splitlines() if x.startswith("|")]
+    assert len(lines) == 4
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+
+
+def test_rows_must_fit_their_columns():
+    with pytest.raises(ValueError, match="has 1 columns, got a row of 2"):
+        Table("short", (Column("a", "number"),), ((1, 2),))
+    with pytest.raises(ValueError, match="unknown kind of column 'integer'"):
+        Column("a", "integer")
 
 
 # ------------------------------------------------------------------------------------------------ the terminal
