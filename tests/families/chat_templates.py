@@ -1,8 +1,8 @@
 """Chat templates that behave, in the parts that matter here, as those of the model families are documented to.
 
-Each is written for these tests; none is a copy. What differs between them: whether a completed turn keeps its trace and
-under which key it is read, whether the generation prompt opens the trace, how thinking is switched off, which token ends
-a turn, and whether a system message is allowed.
+Each is written for these tests; none is a copy. What differs: whether a completed turn keeps its trace and
+under which key it is read, whether the generation prompt opens the trace, how thinking is switched off, which token
+ends a turn, and whether a system message is allowed.
 """
 
 _CHATML_HISTORY = """\

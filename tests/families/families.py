@@ -1,6 +1,6 @@
 """Tiny random models of many families, saved as a user's model would be, and preference pairs for any of them.
 
-``family_model("qwen3", folder)`` writes a model of two layers with a byte-level tokenizer trained on the sentences below
+``family_model("qwen3", folder)`` writes a model of two layers, a byte-level tokenizer trained on the sentences below
 and the family's chat template, and returns the folder; ``FAMILIES[name].options`` are the options of
 ``load_model`` it needs. ``family_pairs(8)`` are pairs in plain text that every family can read.
 """
