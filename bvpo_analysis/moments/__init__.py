@@ -15,7 +15,7 @@ from bvpo_analysis.moments.intervals import (
     score_estimate,
 )
 from bvpo_analysis.moments.law import GradientLaw, Moments
-from bvpo_analysis.moments.population import population_moments
+from bvpo_analysis.moments.population import population_moments, squared_bias_noise
 from bvpo_analysis.moments.ustatistics import leave_one_out_mean, leave_one_out_ustatistic
 
 __all__ = [
@@ -34,4 +34,5 @@ __all__ = [
     "population_moments",
     "prompt_moments",
     "score_estimate",
+    "squared_bias_noise",
 ]

@@ -86,16 +86,31 @@ def population_moments(scores: ScoreSet, trace: Estimator, empty: Estimator, *, 
         target_sq=u_tt,
         target_dot_e=u_te,
         mean_e_sq=u_ee,
-        bias_noise=_bias_noise(u_dd, p["dd"], p["d_Vd"], _difference_sketches(scores, which, columns)),
+        bias_noise=squared_bias_noise(u_dd, p["dd"], p["d_Vd"], _difference_sketches(scores, which, columns)),
     )
 
 
-def _bias_noise(replicates: Floats, own: Floats, with_total: Floats, sketches: Floats) -> SquaredBiasNoise:
-    """Noise of U(d, d) from its replicates, <d_i, d_i>, <d_i, V_d> and sketches [n, k] of d_i.
+def squared_bias_noise(replicates: Floats, own: Floats, with_total: Floats, sketches: Floats) -> SquaredBiasNoise:
+    """Sampling noise of U(d, d), the squared norm of the mean of per-prompt vectors d_i.
 
     With S the covariance of the per-prompt d_i, Var U = (4/n) b'Sb + (2/n^2) Tr S^2. The Rayleigh quotient b'Sb/|b|^2
     is taken at the sample mean; where |b| is within noise, the sample mean may point away from the directions that
     matter, so the quotient is not let below Tr S^2 / Tr S, its value for noise alone.
+
+    Args:
+        replicates: [n + 1] U and its leave-one-out values.
+        own: [n] <d_i, d_i>.
+        with_total: [n] <d_i, sum_j d_j>.
+        sketches: [n, k] vectors with the inner products of the d_i across prompts, to a few per cent.
+
+    Example:
+        >>> import numpy as np
+        >>> from bvpo_analysis.moments.ustatistics import leave_one_out_ustatistic
+        >>> d = np.random.default_rng(0).normal(size=(40, 3)) + [5.0, 0.0, 0.0]
+        >>> own, with_total = (d * d).sum(1), d @ d.sum(0)
+        >>> u = leave_one_out_ustatistic(own, with_total, with_total)
+        >>> round(squared_bias_noise(u, own, with_total, d).slope * 40 / 4, 2)  # b'Sb / |b|^2
+        1.29
     """
     n = len(own)
     along_mean = with_total / n
@@ -108,6 +123,9 @@ def _bias_noise(replicates: Floats, own: Floats, with_total: Floats, sketches: F
     trace_of_square = float((products**2).sum()) / (n * (n - 1))
     noise_alone = trace_of_square / trace if trace > 0 else 0.0
     return SquaredBiasNoise(replicates, slope=4 * max(float(rayleigh), noise_alone) / n)
+
+
+_bias_noise = squared_bias_noise
 
 
 def _column(scores: ScoreSet, estimator: Estimator) -> int:
