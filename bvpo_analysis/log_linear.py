@@ -9,6 +9,7 @@ reference) can be measured on it to rounding, through the same records and estim
 is the empty trace; it belongs to the trace space, so that its score is that of a generated empty trace.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,25 +104,44 @@ class LogLinearModel:
         centred = s - p @ s
         return (p[:, None] * centred).T @ centred
 
-    def pair(
-        self, theta: Floats, theta_ref: Floats, chosen: int, rejected: int, *, joint: Floats | None = None
-    ) -> tuple[PairLogProbs, Floats]:
-        """An enumerated preference pair and its scores, as estimators take them.
+    def trace_scores(self, theta: Floats) -> Floats:
+        """grad log pi_theta(r), [R, d]: the scores of traces without an answer."""
+        log_probs = self.log_probs(theta)
+        following = np.exp(log_probs - np.logaddexp.reduce(log_probs, axis=1, keepdims=True))
+        return np.asarray(np.einsum("ry,ryd->rd", following, self.scores(theta)))
 
-        Sequences, in order: the chosen answer with every trace, the rejected answer with every trace, then both
-        answers with the empty trace (trace 0).
+    def pair(
+        self,
+        theta: Floats,
+        theta_ref: Floats,
+        chosen: int,
+        rejected: int,
+        *,
+        joint: Floats | None = None,
+        draws: Sequence[tuple[int, int]] | None = None,
+        prior: Sequence[int] = (),
+    ) -> tuple[PairLogProbs, Floats]:
+        """A preference pair and its scores, as estimators take them; enumerated unless ``draws`` are given.
+
+        Sequences, in order: the chosen answer with every trace, the rejected answer with every trace, both answers with
+        the empty trace (trace 0), every trace without an answer, and both answers after an empty trace that is given
+        and not scored (the variant "empty_shared"). The variant "empty_generated" is the scored empty trace, and
+        "short" takes trace r // 2 for the first draw's trace r.
 
         Args:
             theta, theta_ref: [d] parameters of the policy and of the reference.
             chosen, rejected: answers y+ and y-.
             joint: [R, R] probabilities of (r+, r-); by default independent reference-posterior traces.
+            draws: (r+, r-) of sampled draws, in place of the whole law.
+            prior: prior traces.
 
         Returns:
-            Log-probabilities [m] and scores [m, d] at theta, m = 2 R + 2.
+            Log-probabilities [m] and scores [m, d] at theta, m = 3 R + 4.
 
         Raises:
-            ValueError: theta or theta_ref is not a finite vector [d], an answer is not among the Y, or the joint law
-                is not a table [R, R] of probabilities that sum to one.
+            ValueError: theta or theta_ref is not a finite vector [d], an answer is not among the Y, a trace is not
+                among the R, the joint law is not a table [R, R] of probabilities that sum to one, or both a joint law
+                and draws are given.
 
         Example:
             >>> from bvpo_analysis.estimators import Marginal, Trace
@@ -134,33 +154,68 @@ class LogLinearModel:
         """
         traces = self.features.shape[0]
         chosen, rejected = self._known(chosen), self._known(rejected)
+        given = joint is not None
         if joint is None:
             joint = np.outer(self.posterior(theta_ref, chosen), self.posterior(theta_ref, rejected))
         # `not (... <= ...)` so that a NaN is refused too.
         if joint.shape != (traces, traces) or not joint.min() >= 0 or not abs(joint.sum() - 1) <= 1e-9:
             raise ValueError(f"joint must be a table [{traces}, {traces}] of probabilities that sum to one")
-        current, reference = self.log_probs(theta), self.log_probs(theta_ref)
-        prior = np.logaddexp.reduce(current, axis=1)
-        vectors = self.scores(theta)
-        rows_r = np.concatenate([np.arange(traces), np.arange(traces), [0, 0]])
-        rows_y = np.concatenate([np.full(traces, chosen), np.full(traces, rejected), [chosen, rejected]])
-        first, second = np.divmod(np.arange(traces * traces), traces)
+        if draws is not None and given:
+            raise ValueError("give the joint law of the traces or draws from it, not both")
+        named = np.array([*prior, *np.ravel(draws if draws is not None else [])], dtype=np.int64)
+        if ((named < 0) | (named >= traces)).any():
+            raise ValueError(f"traces must be in 0..{traces - 1}, got {named.tolist()}")
+        first, second = (
+            np.divmod(np.arange(traces * traces), traces)
+            if draws is None
+            else np.array(draws, dtype=np.int64).reshape(-1, 2).T
+        )
+        answers, every = (chosen, rejected), np.arange(traces)
+        tables = [self._sequences(x, answers) for x in (theta, theta_ref)]
+        scores = self.scores(theta)
+        vectors = [scores[:, chosen], scores[:, rejected], scores[0, list(answers)], self.trace_scores(theta)]
+        vectors.append(np.array([self.answer_score(theta, 0, y) for y in answers]))
         # A trace r counts r + 1 tokens and an answer one, so that length-normalised losses have lengths to divide by.
-        tokens: Ints = rows_r + 2
+        tokens: Ints = np.concatenate([every + 2, every + 2, [2, 2], every + 1, [1, 1]])
+        empty = np.array([2 * traces, 2 * traces + 1])
+        pool = np.array(prior, dtype=np.int64)
         log_probs = PairLogProbs(
             prompt_id="log-linear",
-            log_prob=current[rows_r, rows_y],
-            log_prob_ref=reference[rows_r, rows_y],
-            log_prob_answer=current[rows_r, rows_y] - prior[rows_r],
+            log_prob=tables[0][0],
+            log_prob_ref=tables[1][0],
+            log_prob_answer=tables[0][1],
             tokens=tokens,
-            tokens_answer=np.ones_like(tokens),
+            tokens_answer=np.concatenate([np.ones(2 * traces + 2), np.zeros(traces), [1, 1]]).astype(np.int64),
             draws=np.stack([first, traces + second], axis=1),
-            weights=joint.ravel(),
-            enumerated=True,
-            support=np.arange(2 * traces).reshape(2, traces),
-            empty=np.array([2 * traces, 2 * traces + 1]),
+            weights=joint.ravel() if draws is None else np.full(len(first), 1.0 / len(first)),
+            enumerated=draws is None,
+            support=np.arange(2 * traces if draws is None else 0).reshape(2, -1),
+            empty=empty,
+            prior=np.stack([pool, traces + pool], axis=1),
+            trace_only=2 * traces + 2 + pool,
+            variants={
+                "empty_shared": 3 * traces + 2 + np.arange(2),
+                "empty_generated": empty,
+                "short": np.array([first[0] // 2, traces + second[0] // 2]),
+            },
         )
-        return log_probs, vectors[rows_r, rows_y]
+        return log_probs, np.concatenate(vectors)
+
+    def _sequences(self, theta: Floats, answers: tuple[int, int]) -> tuple[Floats, Floats]:
+        """log pi of all sequences of a pair, [3 R + 4], and the part of their answers."""
+        joint = self.log_probs(theta)
+        prior = np.logaddexp.reduce(joint, axis=1)
+        following = joint - prior[:, None]
+        both = list(answers)
+        whole = [joint[:, answers[0]], joint[:, answers[1]], joint[0, both], prior, following[0, both]]
+        answer = [
+            following[:, answers[0]],
+            following[:, answers[1]],
+            following[0, both],
+            0.0 * prior,
+            following[0, both],
+        ]
+        return np.concatenate(whole), np.concatenate(answer)
 
     def _energy(self, theta: Floats) -> Floats:
         if np.shape(theta) != self.features.shape[2:] or not np.isfinite(theta).all():

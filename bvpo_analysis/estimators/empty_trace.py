@@ -5,7 +5,7 @@ from typing import final
 
 import numpy as np
 
-from bvpo_analysis.estimators.base import Estimator
+from bvpo_analysis.estimators.base import Estimator, Needs
 from bvpo_analysis.estimators.trace import pairwise_coefficients
 from bvpo_analysis.objectives import Objective
 from bvpo_analysis.records import Floats, PairLogProbs
@@ -34,3 +34,8 @@ class EmptyTrace(Estimator):
     def weights(self, pair: PairLogProbs) -> Floats:
         """[1.0]: no trace randomness."""
         return np.ones(1)
+
+    @property
+    def needs(self) -> Needs:
+        """Nothing but its own two sequences, which every pair has."""
+        return Needs()

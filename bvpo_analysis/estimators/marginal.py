@@ -5,7 +5,7 @@ from typing import final
 
 import numpy as np
 
-from bvpo_analysis.estimators.base import Estimator
+from bvpo_analysis.estimators.base import Estimator, Needs
 from bvpo_analysis.objectives import Objective, SequenceLogProbs
 from bvpo_analysis.records import Floats, Ints, PairLogProbs
 
@@ -45,6 +45,11 @@ class Marginal(Estimator):
     def weights(self, pair: PairLogProbs) -> Floats:
         """[1.0]: no trace randomness."""
         return np.ones(1)
+
+    @property
+    def needs(self) -> Needs:
+        """All traces of both answers."""
+        return Needs(draws="enumerated")
 
 
 def _marginal(pair: PairLogProbs, rows: Ints) -> SequenceLogProbs:

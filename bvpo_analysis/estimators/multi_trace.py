@@ -5,7 +5,8 @@ from typing import final
 
 import numpy as np
 
-from bvpo_analysis.estimators.base import Estimator
+from bvpo_analysis.estimators.base import Estimator, Needs
+from bvpo_analysis.estimators.draw_groups import grouped_draws
 from bvpo_analysis.estimators.trace import Trace
 from bvpo_analysis.objectives import Objective
 from bvpo_analysis.records import Floats, PairLogProbs
@@ -38,15 +39,17 @@ class MultiTrace(Estimator):
 
     def coefficients(self, pair: PairLogProbs) -> Floats:
         """One row per group of K draws, [R // K, m]."""
-        if pair.enumerated:
-            raise ValueError("the draws are enumerated; divide the trace variance of Trace by the number of traces")
-        groups = len(pair.draws) // self.traces
-        if groups == 0:
-            raise ValueError(f"prompt {pair.prompt_id!r} has {len(pair.draws)} trace draws, {self.traces} are needed")
+        self.needs.check(pair)
+        groups, traces = grouped_draws(pair, self.traces).shape[:2]
         single = Trace(self.objective).coefficients(pair)
-        return single[: groups * self.traces].reshape(groups, self.traces, pair.size).mean(axis=1)
+        return single[: groups * traces].reshape(groups, traces, pair.size).mean(axis=1)
 
     def weights(self, pair: PairLogProbs) -> Floats:
         """Equal weights, [R // K]."""
         groups = len(pair.draws) // self.traces
         return np.full(groups, 1.0 / groups)
+
+    @property
+    def needs(self) -> Needs:
+        """K posterior traces per answer, sampled."""
+        return Needs(posterior=self.traces, draws="sampled")

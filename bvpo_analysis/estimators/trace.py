@@ -5,7 +5,7 @@ from typing import final
 
 import numpy as np
 
-from bvpo_analysis.estimators.base import Estimator
+from bvpo_analysis.estimators.base import Estimator, Needs
 from bvpo_analysis.objectives import Objective, SequenceLogProbs
 from bvpo_analysis.records import Floats, Ints, PairLogProbs
 
@@ -46,3 +46,8 @@ class Trace(Estimator):
     def coefficients(self, pair: PairLogProbs) -> Floats:
         """One row per trace draw, [R, m]."""
         return pairwise_coefficients(self.objective, pair, pair.draws)
+
+    @property
+    def needs(self) -> Needs:
+        """One posterior trace per answer."""
+        return Needs(posterior=1)

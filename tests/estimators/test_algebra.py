@@ -8,10 +8,20 @@ import pytest
 
 from bvpo_analysis import estimators
 from bvpo_analysis.estimators import (
+    ControlledPriorTrace,
+    CoupledTrace,
     EmptyTrace,
+    EmptyVariant,
     Estimator,
+    IndependentPriorTraces,
+    JackknifeMarginal,
+    KMarginal,
     Marginal,
     MultiTrace,
+    Pooled,
+    PriorTrace,
+    RandomisedMarginal,
+    ShortTrace,
     Sum,
     Trace,
     mean_coefficients,
@@ -32,12 +42,35 @@ SAMPLED = replace(
 )
 """Off the reference, five draws from two traces per answer."""
 
+AT_REFERENCE = toy_pair(log_prob_ref=RNG.normal(-4.0, 1.0, 21), further=True)
+"""At the reference, two draws, three prior traces and all variants."""
+FURTHER = toy_pair(
+    log_prob=RNG.normal(-4.0, 1.0, 21), log_prob_ref=RNG.normal(-4.0, 1.0, 21), enumerated=True, further=True
+)
+"""The same off the reference, with enumerated draws."""
+
 LOSSES = (DPO(0.7), IPO(0.4), SimPO(2.0, 0.5))
 PROTOCOL = {
     Trace: [(Trace(loss), pair) for loss in LOSSES for pair in (SAMPLED, ENUMERATED)],
     EmptyTrace: [(EmptyTrace(loss), pair) for loss in LOSSES for pair in (SAMPLED, ENUMERATED)],
     MultiTrace: [(MultiTrace(loss, k), SAMPLED) for loss in LOSSES for k in (1, 2, 5)],
     Marginal: [(Marginal(loss), ENUMERATED) for loss in LOSSES],
+    KMarginal: [(KMarginal(loss, k), SAMPLED) for loss in LOSSES[:2] for k in (1, 2, 5)],
+    JackknifeMarginal: [(JackknifeMarginal(loss, k), SAMPLED) for loss in LOSSES[:2] for k in (2, 5)],
+    RandomisedMarginal: [(RandomisedMarginal(loss, k), SAMPLED) for loss in LOSSES[:2] for k in (2, 4)],
+    CoupledTrace: [(CoupledTrace(loss, k), SAMPLED) for loss in LOSSES for k in (1, 2, 5)],
+    Pooled: [(Pooled(loss, m), AT_REFERENCE) for loss in LOSSES for m in (1, 2, 4)],
+    PriorTrace: [(PriorTrace(loss), pair) for loss in LOSSES for pair in (AT_REFERENCE, FURTHER)],
+    IndependentPriorTraces: [
+        (IndependentPriorTraces(loss), pair) for loss in LOSSES for pair in (AT_REFERENCE, FURTHER)
+    ],
+    ControlledPriorTrace: [
+        (ControlledPriorTrace(loss, a), pair) for loss in LOSSES for pair in (AT_REFERENCE, FURTHER) for a in (0.3, 1.0)
+    ],
+    EmptyVariant: [
+        (EmptyVariant(loss, name), AT_REFERENCE) for loss in LOSSES for name in ("empty_shared", "empty_generated")
+    ],
+    ShortTrace: [(ShortTrace(loss), AT_REFERENCE) for loss in LOSSES],
     Sum: [
         (Trace(LOSSES[0]) - EmptyTrace(LOSSES[1]), SAMPLED),
         (0.3 * (Trace(LOSSES[0]) + Trace(LOSSES[2])) + 0.7 * Marginal(LOSSES[1]), ENUMERATED),
@@ -90,9 +123,9 @@ def test_scaling_and_sign(estimator, pair, scale):
 
 COMPATIBLE = [
     (a, b, pair)
-    for pair in (SAMPLED, ENUMERATED)
-    for a, b in itertools.product([e for e, p in CASES if p is pair], repeat=2)
-    if len(a.coefficients(pair)) == len(b.coefficients(pair)) or 1 in (len(a.weights(pair)), len(b.weights(pair)))
+    for pair in (SAMPLED, ENUMERATED, AT_REFERENCE)
+    for a, b in itertools.product([e for e, p in CASES if p is pair][::3], repeat=2)
+    if np.array_equal(a.weights(pair), b.weights(pair)) or 1 in (len(a.weights(pair)), len(b.weights(pair)))
 ]
 
 
@@ -131,6 +164,8 @@ def test_terms_with_different_numbers_of_realisations_do_not_mix():
     """Catches silent broadcasting of 2 rows against 5."""
     with pytest.raises(ValueError, match=r"terms have \[2, 5\] realisations; they must agree"):
         (Trace(LOSSES[0]) + MultiTrace(LOSSES[0], 2)).coefficients(SAMPLED)
+    with pytest.raises(ValueError, match="terms give their realisations different probabilities"):
+        (MultiTrace(LOSSES[0], 2) + RandomisedMarginal(LOSSES[0], 4)).coefficients(SAMPLED)
 
 
 # --- single estimators -----------------------------------------------------------------------------------
