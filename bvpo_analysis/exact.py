@@ -23,7 +23,7 @@ from bvpo_analysis.lrm.loading import ReasoningModel, load_model
 from bvpo_analysis.lrm.shipped.task import enumerate_traces
 from bvpo_analysis.moments import Moments, PromptMoments, enumerated_moments, prompt_moments
 from bvpo_analysis.objectives import DPO, Objective
-from bvpo_analysis.preferences.rows import pair_to_row
+from bvpo_analysis.preferences.native import pair_to_row
 from bvpo_analysis.preferences.shipped import DIRECTORY, REGIMES, shipped_pairs
 from bvpo_analysis.records import PreferencePair, ScoreSet
 from bvpo_analysis.scores import score_pairs
