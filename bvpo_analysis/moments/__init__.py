@@ -1,7 +1,8 @@
 """Moments of gradient estimators from inner products of scores: bias, variance, covariance, with intervals.
 
 Knows no language model. ``population_moments`` estimates from sampled traces at the reference, where g_t is unbiased
-and the target needs no extra traces; ``enumerated_moments`` computes exactly where every trace is enumerated.
+and the target needs no extra traces; ``joint_moments`` does so for any number of estimators against any target;
+``enumerated_moments`` computes exactly where every trace is enumerated.
 """
 
 from bvpo_analysis.moments.enumerated import PromptMoments, enumerated_moments, prompt_moments
@@ -14,6 +15,7 @@ from bvpo_analysis.moments.intervals import (
     jackknife_estimate,
     score_estimate,
 )
+from bvpo_analysis.moments.joint import JointMoments, PairMoments, joint_moments
 from bvpo_analysis.moments.law import GradientLaw, Moments
 from bvpo_analysis.moments.population import population_moments, squared_bias_noise
 from bvpo_analysis.moments.ustatistics import leave_one_out_mean, leave_one_out_ustatistic
@@ -21,7 +23,9 @@ from bvpo_analysis.moments.ustatistics import leave_one_out_mean, leave_one_out_
 __all__ = [
     "FiellerSet",
     "GradientLaw",
+    "JointMoments",
     "Moments",
+    "PairMoments",
     "PromptMoments",
     "SquaredBiasNoise",
     "bounded_ratio_set",
@@ -29,6 +33,7 @@ __all__ = [
     "fieller_set",
     "jackknife_covariance",
     "jackknife_estimate",
+    "joint_moments",
     "leave_one_out_mean",
     "leave_one_out_ustatistic",
     "population_moments",
