@@ -311,7 +311,7 @@ def test_one_file_has_one_format(tmp_path):
     with pytest.raises(InputError, match="unknown format 'csv'; choose among auto, native, scored-responses, ultra"):
         read_pairs(path, format="csv")
     with pytest.raises(InputError, match=":1: field 'prompt_id' is missing"):
-        read_pairs(path, format="native")
+        read_pairs(write(path, text), format="native")
     both = {**bare, **INLINE}
     assert read_file(write(path, both)).format == "scored-responses"
     assert read_file(path, format="trl").format == "trl"
