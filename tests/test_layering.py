@@ -23,6 +23,7 @@ ORDER = (
     "estimators",
     "moments",
     "theory",
+    "cost",
     "mixing",
     "study",
     "exact",
