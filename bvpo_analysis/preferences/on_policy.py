@@ -6,6 +6,9 @@ the answers, the traces are independent draws from the posterior pi(r | x, y), s
 
 Further posterior traces of a given answer are drawn by exact rejection: sample (r, y) again and keep r whenever the
 answer comes out equal. That is feasible for short answers and needs no approximation.
+
+Prior traces, drawn without regard to any answer, come from completions of their own: those sampled for pairing are
+posterior traces of their answers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +39,8 @@ class BuildCounts:
         no_traces: prompts dropped because further posterior traces were not found in time.
         completions: thinking completions sampled for pairing.
         rejection_completions: completions sampled for further posterior traces.
+        prior_completions: completions sampled for prior traces.
+        prior_unclosed: those among them whose trace never closed, which gives no prior trace.
     """
 
     prompts: int = 0
@@ -45,6 +50,8 @@ class BuildCounts:
     no_traces: int = 0
     completions: int = 0
     rejection_completions: int = 0
+    prior_completions: int = 0
+    prior_unclosed: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,10 @@ class OnPolicySampler:
         """Completions with a trace for (prompt id, prompt, purpose, index) requests; None for unclosed ones."""
         turns = [self.lrm.assembler.split(ids) for ids in self._sample(requests, empty=False)]
         return [None if answer is None else Completion(answer, trace) for trace, answer in turns]
+
+    def traces(self, requests: Sequence[tuple[str, Sequence[Message], str, int]]) -> list[str | None]:
+        """Traces for the same requests, whatever follows them; None for those that never close."""
+        return [self.lrm.assembler.split(ids)[0] for ids in self._sample(requests, empty=False)]
 
     def without_thinking(self, requests: Sequence[tuple[str, Sequence[Message], str, int]]) -> list[str | None]:
         """Answers after the prefilled empty block; None for those that never end."""
@@ -214,3 +225,37 @@ def add_posterior_traces(
     complete = [search for search in searches if search.complete]
     counts.no_traces += len(searches) - len(complete)
     return [replace(s.pair, chosen_traces=tuple(s.found[0]), rejected_traces=tuple(s.found[1])) for s in complete]
+
+
+def add_prior_traces(
+    sampler: OnPolicySampler,
+    pairs: Sequence[PreferencePair],
+    count: int,
+    *,
+    counts: BuildCounts | None = None,
+) -> list[PreferencePair]:
+    """Set the prior traces of each pair: ``count`` draws from pi(r | x), made without sight of an answer.
+
+    Draw m of a prompt has a random stream of its own, so a longer list begins with the shorter one. A trace that never
+    closes can be followed by no answer: it has pi(y | x, r) = 0, no sequence (r, y), and weight zero in a pool. It is
+    left out and counted, and no other draw replaces it, which would condition the policy on closing its traces; such a
+    pair has fewer prior traces than the others.
+
+    Args:
+        sampler: the policy.
+        pairs: the pairs; prior traces that they have are replaced.
+        count: draws per prompt.
+        counts: filled with the draws and with those that never closed.
+
+    Returns:
+        The pairs in the same order.
+    """
+    counts = counts if counts is not None else BuildCounts()
+    drawn = sampler.traces([(pair.prompt_id, pair.prompt, "prior", m) for pair in pairs for m in range(count)])
+    counts.prior_completions += len(drawn)
+    counts.prior_unclosed += sum(trace is None for trace in drawn)
+    lists = [drawn[i * count : (i + 1) * count] for i in range(len(pairs))]
+    return [
+        replace(pair, prior_traces=tuple(trace for trace in traces if trace is not None))
+        for pair, traces in zip(pairs, lists, strict=True)
+    ]

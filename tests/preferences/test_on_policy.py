@@ -9,7 +9,13 @@ from scipy import stats
 
 from bvpo_analysis.lrm.shipped.task import enumerate_traces, last_letter, parse_answer, sample_problem, style_reward
 from bvpo_analysis.preferences import pair_from_row, pair_to_row
-from bvpo_analysis.preferences.on_policy import BuildCounts, OnPolicySampler, add_posterior_traces, build_pairs
+from bvpo_analysis.preferences.on_policy import (
+    BuildCounts,
+    OnPolicySampler,
+    add_posterior_traces,
+    add_prior_traces,
+    build_pairs,
+)
 from bvpo_analysis.preferences.shipped.rules import by_style
 from bvpo_analysis.records import Completion, PreferencePair
 from bvpo_analysis.scores import sequence_log_probs
@@ -136,6 +142,39 @@ def test_answers_too_rare_for_rejection_are_dropped_and_counted(lrm, built):
     assert [pair.prompt_id for pair in kept] == [pairs[1].prompt_id]
     assert counts.no_traces == 1
     assert counts.rejection_completions >= 256
+
+
+def test_prior_traces_have_streams_of_their_own_and_a_longer_list_begins_with_the_shorter(lrm, built):
+    """Catches prior traces that repeat the completions sampled for pairing, and seeds that depend on the count."""
+    sampler, pairs = OnPolicySampler(lrm, seed=1), built[0][:3]
+    counts = BuildCounts()
+    five = add_prior_traces(sampler, pairs, 5, counts=counts)
+    assert (counts.prior_completions, counts.prior_unclosed) == (15, 0)
+    assert [replace(pair, prior_traces=()) for pair in five] == pairs
+    assert [p.prior_traces[:3] for p in five] == [p.prior_traces for p in add_prior_traces(sampler, five, 3)]
+    paired = sampler.traces([(pairs[0].prompt_id, pairs[0].prompt, "think", k) for k in range(5)])
+    assert pairs[0].chosen.trace in paired
+    assert paired != list(five[0].prior_traces)
+    assert len({trace for pair in five for trace in pair.prior_traces}) > 10
+
+
+def test_prior_traces_that_never_close_are_counted_and_not_drawn_again(lrm, built):
+    counts = BuildCounts()
+    sampler = OnPolicySampler(lrm, seed=1, max_new_tokens=6)
+    (pair,) = add_prior_traces(sampler, built[0][:1], 4, counts=counts)
+    assert pair.prior_traces == ()
+    assert (counts.prior_completions, counts.prior_unclosed) == (4, 4)
+
+
+def test_a_closed_trace_counts_even_if_its_answer_never_ends(lrm, built):
+    """Catches prior traces that are kept or not by what follows them, which conditions them on the answer."""
+    pair = built[0][0]
+    (whole,) = OnPolicySampler(lrm, seed=1).traces([(pair.prompt_id, pair.prompt, "prior", 0)])
+    tokens = len(lrm.assembler.encode(lrm.assembler.format.open + whole + lrm.assembler.format.close)) + 1
+    request = [(pair.prompt_id, pair.prompt, "prior", 0)]
+    short = OnPolicySampler(lrm, seed=1, max_new_tokens=tokens)
+    assert short.thinking(request) == [None]
+    assert short.traces(request) == [whole]
 
 
 def test_no_further_traces_cost_nothing(lrm, built):
