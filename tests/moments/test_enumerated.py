@@ -286,3 +286,5 @@ def test_one_prompt_is_no_sample(by_hand):
     with pytest.raises(ValueError, match="as_sample needs at least two"):
         enumerated_moments(scores, *estimators, as_sample=True)
     assert enumerated_moments(scores, *estimators).n == 1
+    two, _, estimators = build(by_hand, DPO(1.5), shift=0.8, prompts=2)
+    assert enumerated_moments(two, *estimators, as_sample=True).n == 2

@@ -131,6 +131,7 @@ def test_scaling_is_the_affine_mix_with_a_zero_estimator():
     q, u = np.array([[5.0, 2.0], [2.0, 3.0]]), np.array([1.5, 0.5])
     scaled = scaling_combination(q, u, 2.0)
     np.testing.assert_allclose(scaled.weights, np.linalg.solve(q, u), rtol=1e-12)
+    assert scaled.residual < 1e-14
     extended = error_moments(np.pad(q, (0, 1)), np.append(u, 0.0), 2.0)
     affine = affine_combination(extended)
     np.testing.assert_allclose(affine.weights[:2], scaled.weights, rtol=1e-12)
