@@ -96,8 +96,8 @@ def test_identical_estimators_are_flagged():
 
 def test_equal_biases_leave_the_variances_to_decide():
     """Catches a test for coinciding estimators that forgets the noise of one of them."""
-    law = dict(bias_t_sq=1.0, bias_e_sq=1.0, bias_inner=1.0, radius=1.0, step_size=0.1)
-    quiet = convex_optimal_weight(**law, var_t=4.0, var_e=0.0, cov_te=0.0)
+    law = {"bias_t_sq": 1.0, "bias_e_sq": 1.0, "bias_inner": 1.0, "radius": 1.0, "step_size": 0.1}
+    quiet = convex.convex_optimal_weight(**law, var_t=4.0, var_e=0.0, cov_te=0.0)
     assert not bool(quiet.degenerate)
     assert float(quiet.alpha) == pytest.approx(0.0, abs=1e-9)
 

@@ -118,7 +118,8 @@ def test_posterior_variance_from_tokens():
     result = empty_trace.posterior_variance_from_tokens([[1.0, 2.0], [3.0, 0.0], [1.0, 1.0]], [3.0, 1.0, 0.5])
     np.testing.assert_array_equal(result, [0.0, 2.0, 1.5])
     # Equal energies may come out a rounding apart.
-    assert float(empty_trace.posterior_variance_from_tokens([1.0, 1.0], 2.0 * (1 + 1e-13))) == pytest.approx(0.0, abs=1e-12)
+    equal = empty_trace.posterior_variance_from_tokens([1.0, 1.0], 2.0 * (1 + 1e-13))
+    assert float(equal) == pytest.approx(0.0, abs=1e-12)
 
 
 # --- bad input -------------------------------------------------------------------------------------------
