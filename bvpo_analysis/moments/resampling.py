@@ -7,7 +7,7 @@ coverage.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -41,8 +41,22 @@ class EnumeratedPopulation:
         """The whole population as an enumerated score set, for ``enumerated_moments``."""
         return self._score_set(self.pairs, range(len(self.pairs)), estimators)
 
-    def sample(self, rng: np.random.Generator, prompts: int, traces: int, *estimators: Estimator) -> ScoreSet:
-        """``prompts`` prompts with replacement, ``traces`` posterior traces per answer, for ``population_moments``."""
+    def sample(
+        self, rng: np.random.Generator, prompts: int, traces: int, *estimators: Estimator, prior: int = 0
+    ) -> ScoreSet:
+        """Draw a sample, for ``population_moments`` and ``joint_moments``.
+
+        Args:
+            rng: randomness.
+            prompts: number of prompts, drawn with replacement.
+            traces: posterior traces per answer, from the law of the reference.
+            estimators: whose totals are accumulated.
+            prior: prior traces per prompt, from the reference's law of the traces that the pairs list as ``prior``;
+                these must be all traces, each once.
+
+        Raises:
+            ValueError: prior traces are asked for, and a pair lists none or is off its reference.
+        """
         chosen = rng.integers(len(self.pairs), size=prompts)
         drawn = []
         for i in chosen:
@@ -51,7 +65,14 @@ class EnumeratedPopulation:
             for side in full.support:
                 posterior = np.exp(full.log_prob_ref[side] - np.logaddexp.reduce(full.log_prob_ref[side]))
                 sides.append(rng.choice(side, size=traces, p=posterior / posterior.sum()))
-            drawn.append(_with_draws(full, np.stack(sides, axis=1)))
+            pair = replace(
+                full,
+                draws=np.stack(sides, axis=1),
+                weights=np.full(traces, 1.0 / traces),
+                enumerated=False,
+                support=np.empty((2, 0), dtype=np.int64),
+            )
+            drawn.append(_with_prior(pair, rng, prior) if prior else pair)
         return self._score_set(drawn, chosen, estimators)
 
     def _score_set(
@@ -78,18 +99,15 @@ class EnumeratedPopulation:
         )
 
 
-def _with_draws(pair: PairLogProbs, draws: Ints) -> PairLogProbs:
-    return PairLogProbs(
-        prompt_id=pair.prompt_id,
-        log_prob=pair.log_prob,
-        log_prob_ref=pair.log_prob_ref,
-        log_prob_answer=pair.log_prob_answer,
-        tokens=pair.tokens,
-        tokens_answer=pair.tokens_answer,
-        draws=draws,
-        weights=np.full(len(draws), 1.0 / len(draws)),
-        enumerated=False,
-        support=np.empty((2, 0), dtype=np.int64),
-        empty=pair.empty,
-        length=pair.length,
-    )
+def _with_prior(pair: PairLogProbs, rng: np.random.Generator, count: int) -> PairLogProbs:
+    """The pair with ``count`` prior traces drawn from those that it lists, by their reference probability."""
+    if len(pair.prior) == 0:
+        raise ValueError(f"prompt {pair.prompt_id!r} lists no prior traces to draw from")
+    first = pair.prior[:, 0]
+    answer = pair.log_prob_answer[first]
+    if not np.array_equal(pair.log_prob, pair.log_prob_ref):
+        raise ValueError(f"prompt {pair.prompt_id!r} is off its reference, whose law of the traces is not at hand")
+    log_p = pair.log_prob_ref[first] - answer
+    pool = rng.choice(len(first), size=count, p=np.exp(log_p - np.logaddexp.reduce(log_p)))
+    alone = pair.trace_only[pool] if len(pair.trace_only) else pair.trace_only
+    return replace(pair, prior=pair.prior[pool], trace_only=alone)
