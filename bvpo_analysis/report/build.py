@@ -39,7 +39,8 @@ from bvpo_analysis.report.run_folder import (
 )
 from bvpo_analysis.scores import ENGINE_NAMES, score_engine
 from bvpo_analysis.scores.log_probs import batches_by_length
-from bvpo_analysis.scores.passes import BLOCK, BUFFER_BYTES, kept_blocks
+from bvpo_analysis.scores.pair_work import BLOCK, BUFFER_BYTES
+from bvpo_analysis.scores.passes import kept_blocks
 from bvpo_analysis.scores.plan import plan_pair
 from bvpo_analysis.study import Study, require_identified
 

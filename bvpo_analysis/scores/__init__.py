@@ -11,15 +11,19 @@ from bvpo_analysis.scores.hooks import HooksEngine
 from bvpo_analysis.scores.log_probs import sequence_log_probs
 from bvpo_analysis.scores.passes import score_pairs
 from bvpo_analysis.scores.plan import PairSequences, pair_log_probs, plan_pair
+from bvpo_analysis.scores.shards import BlockFolder, Shard, ShardFinished
 from bvpo_analysis.scores.store import load_scores, save_scores
 
 __all__ = [
     "ENGINES",
     "ENGINE_NAMES",
+    "BlockFolder",
     "HooksEngine",
     "LoopEngine",
     "PairSequences",
     "ScoreEngine",
+    "Shard",
+    "ShardFinished",
     "VmapEngine",
     "load_scores",
     "pair_log_probs",

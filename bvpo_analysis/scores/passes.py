@@ -4,19 +4,20 @@ Every distinct sequence of a pair is backpropagated once. That gives the within-
 pair's own vectors v_a = sum_j c_aj s_j, which are added to running totals V_a (one P-vector per declared estimator).
 U-statistics of squared norms need only sum_i v_i; their delete-a-prompt jackknife needs <v_i, V> and <v_i, v_i>: so
 the products of the own vectors with the final totals complete every moment and every interval, and no N x N matrix and
-no N x P array exists. The own vectors of a study wait in memory for the totals while they fit into ``OWN_BYTES``;
+no N x P array exists. The own vectors of a study wait in memory for the totals while there is room (``OWN_BYTES``);
 beyond, a second pass computes them again. The spread of the U-statistics near zero needs products across pairs, to a
 few per cent only: a count sketch of each v_a serves (k numbers instead of P).
 
-Products of float32 scores are taken in float32 over short chunks of columns and added up in float64.
-
-The unit of work is a block of eight consecutive pairs. Batches never cross a block, and totals merge in block order in
-float64, so an interrupted run resumes to bit-identical results.
+The unit of work is a block of eight consecutive pairs. Batches never cross a block, and totals are integers, whose sums
+do not depend on their order (``totals``). So results are bit-identical for any number of processes that share the
+blocks, and after any interruption, as long as the machines round alike.
 """
 
 import ctypes
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,31 +28,25 @@ from tqdm import tqdm
 from bvpo_analysis.errors import InputError
 from bvpo_analysis.lrm.formats import EmptyMode
 from bvpo_analysis.lrm.loading import ReasoningModel
-from bvpo_analysis.records import Floats, PairLogProbs, PairScores, PreferencePair, ScoreSet
+from bvpo_analysis.records import Floats, PairScores, PreferencePair, ScoreSet
+from bvpo_analysis.scores.blocks import BlockStore, code_version, digest
 from bvpo_analysis.scores.choice import score_engine
 from bvpo_analysis.scores.engines import ScoreEngine
-from bvpo_analysis.scores.gram import chunked_products
-from bvpo_analysis.scores.log_probs import sequence_log_probs
-from bvpo_analysis.scores.plan import PairSequences, TraceEnumerator, pair_log_probs, plan_pair
-from bvpo_analysis.scores.store import BlockStore
+from bvpo_analysis.scores.memory import available_bytes
+from bvpo_analysis.scores.pair_work import BLOCK, BUFFER_BYTES, MeanCoefficients, PairWork, ScoredPair
+from bvpo_analysis.scores.plan import PairSequences, TraceEnumerator, plan_pair
+from bvpo_analysis.scores.shards import BlockFolder, ShardFinished
+from bvpo_analysis.scores.totals import FixedPointTotals
 
-BLOCK = 8
-"""Pairs per unit of work."""
-BUFFER_BYTES = 256 * 2**20
-"""Score rows held at once; pairs of a block are taken in panels that fit, at least one pair at a time."""
-OWN_BYTES = 2**30
-"""Own vectors kept for the products with the totals; what does not fit is computed twice."""
-PANEL = 16384
-"""Columns of scores that are taken at once; they stay in the cache."""
-SKETCH = 1024
-"""Length k of a count sketch."""
-
+OWN_BYTES = 5 * 2**29
+"""Own vectors kept for the products with the totals, at most; what does not fit is computed twice."""
+OWN_SHARE = 0.4
+"""Part of the memory that is free, at most, for own vectors; the rest is for scores and activations."""
+CHECKPOINT_SHARE = 0.2
+"""Part of the time, at most, that goes into writing totals; until the next writing, finished blocks do not count."""
 TRIM_EVERY = 8
 """Blocks after which freed memory is given back."""
 _C_LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-MeanCoefficients = Callable[[PairLogProbs], Floats]
-"""Coefficients [m] of a pair's v_a = sum_j c_j s_j, from log-probabilities only."""
 
 
 def score_pairs(
@@ -70,7 +65,7 @@ def score_pairs(
     parameters: str | None = None,
     engine: str = "auto",
     settings: Mapping[str, Any] | None = None,
-    blocks: Path | None = None,
+    blocks: Path | BlockFolder | None = None,
     label: str = "scores",
 ) -> ScoreSet:
     """Score preference pairs and reduce the scores to inner products.
@@ -88,7 +83,8 @@ def score_pairs(
         parameters: regular expression of the parameters to differentiate.
         engine: "hooks", "vmap", "loop", or "auto": hooks where they serve the whole model, else vmap.
         settings: what the totals depend on, kept with the result.
-        blocks: folder for finished blocks; a later call with the same arguments resumes there.
+        blocks: folder for finished blocks, or a :class:`BlockFolder` that says which of them this process does; a
+            later call with the same arguments resumes there.
         label: text of the progress bar.
 
     Returns:
@@ -96,7 +92,8 @@ def score_pairs(
 
     Raises:
         InputError: no pairs, too few traces, unknown engine, or blocks of another run in the folder.
-        StudyError: a log-probability is not finite.
+        StudyError: a log-probability is not finite, or memory does not suffice for a single sequence.
+        ShardFinished: this process has done its part of the blocks and is not the one that goes on.
     """
     if not pairs:
         raise InputError("no preference pairs to score; check --data, --regime and --limit")
@@ -114,80 +111,62 @@ def score_pairs(
         )
         for pair in pairs
     ]
-    task = _Task(lrm, reference, scorer, plans, dict(totals or {}))
-    key = {
-        "model": lrm.fingerprint,
-        "reference": (reference or lrm).fingerprint,
-        "engine": scorer.name,
-        "parameters": parameters,
-        "totals": list(totals or {}),
-        "settings": dict(settings or {}),
-        "products": "own vectors",
-        "config": str(getattr(lrm.model, "config", None)),
-        "prompts": [plan.pair.prompt_id for plan in plans],
-        "sequences": [[(s.ids, s.score_start, s.answer_start) for s in plan.sequences] for plan in plans],
-        "draws": [[plan.draws.tolist(), plan.support.tolist(), plan.empty.tolist()] for plan in plans],
-        "further": [
-            [plan.prior.tolist(), plan.trace_only.tolist(), {k: v.tolist() for k, v in plan.variants.items()}]
-            for plan in plans
-        ],
-    }
-    store = BlockStore(blocks, key) if blocks is not None else None
-    starts = range(0, len(plans), BLOCK)
-    finish = leave_one_out and bool(totals)
-    kept: dict[int, list[torch.Tensor]] = {}
-    room = kept_blocks(len(plans), len(task.totals), scorer) if finish else 0
-
-    vectors = torch.zeros(len(task.totals), scorer.size, dtype=torch.float64, device=scorer.device)
-    scored: list[PairScores] = []
-    done = 0
-    with tqdm(total=len(plans), desc=label, unit="pair", leave=False) as progress:
-        if store is not None:
-            done, vectors = store.restore(vectors)
-            for start in starts[:done]:
-                scored.extend(store.read("gram", start).pairs)
-                progress.update(min(BLOCK, len(plans) - start))
-        for index, start in enumerate(starts[done:], start=done + 1):
-            block, own = [], []
-            for plan, rows, parts in task.rows(start):
-                pair, vector = task.gram(plan, rows, parts, vectors)
-                block.append(pair)
-                own.append(vector)
-            if len(kept) < room:
-                kept[start] = own
-            scored.extend(block)
-            if store is not None:
-                store.write("gram", start, _score_set(tuple(block), scorer, {}, None, {}))
-                store.checkpoint(index, vectors)
-            progress.update(len(block))
-            if index % TRIM_EVERY == 0:
-                return_freed_memory()
-
-        again = set(starts) - set(kept) if finish else set()
-        progress.reset(total=len(plans) + sum(min(BLOCK, len(plans) - start) for start in again))
-        progress.update(len(plans))
-        for index, start in enumerate(starts if finish else (), start=1):
-            if store is not None and store.has("products", start):
-                block = list(store.read("products", start).pairs)
-            else:
-                here = scored[start : start + BLOCK]
-                own_vectors = kept.pop(start) if start in kept else task.own_again(start, here)
-                block = [task.products(pair, vector, vectors) for pair, vector in zip(here, own_vectors, strict=True)]
-                if store is not None:
-                    store.write("products", start, _score_set(tuple(block), scorer, task.totals, None, {}))
-            scored[start : start + BLOCK] = block
-            if start in again:
-                progress.update(len(block))
-            if index % TRIM_EVERY == 0:
-                return_freed_memory()
+    work = PairWork(lrm, reference, scorer, plans, dict(totals or {}))
+    folder = blocks if isinstance(blocks, BlockFolder) or blocks is None else BlockFolder(Path(blocks))
+    store = None
+    if folder is not None:
+        key = {
+            "model": {
+                "weights": lrm.fingerprint,
+                "config": digest(str(getattr(lrm.model, "config", None))),
+                "reference weights": (reference or lrm).fingerprint,
+            },
+            "data": _data_key(plans),
+            "options": {
+                "engine": scorer.name,
+                "parameters": parameters,
+                "totals": list(totals or {}),
+                "device": scorer.device.type,
+                "token budget": scorer.token_budget,
+                "buffer": BUFFER_BYTES,
+                **dict(settings or {}),
+            },
+            "code": code_version(),
+            "blocks": list(range(0, len(plans), BLOCK)),
+        }
+        store = BlockStore(folder.path, key, folder.shard)
+    run = _Run(work, store, folder or BlockFolder(Path()), finish=leave_one_out and bool(totals), label=label)
+    run.first_pass()
+    run.meet()
+    vectors = run.all_totals().to_float()
+    run.second_pass(vectors)
+    run.part()
     gram = np.stack([(vectors[:, c] @ vectors[:, c].T).cpu().numpy() for c in scorer.columns])
-    return _score_set(tuple(scored), scorer, task.totals, gram, settings or {})
+    return _score_set(run.collect(), scorer, work.totals, gram, settings or {})
+
+
+def _data_key(plans: Sequence[PairSequences]) -> dict[str, str]:
+    """What the blocks depend on of the data, one hash per aspect that can be named."""
+    return {
+        "prompts": digest([plan.pair.prompt_id for plan in plans]),
+        "token sequences": digest([[(s.ids, s.score_start, s.answer_start) for s in plan.sequences] for plan in plans]),
+        "trace draws": digest([[plan.draws.tolist(), plan.support.tolist(), plan.empty.tolist()] for plan in plans]),
+        "further sequences": digest(
+            [
+                [plan.prior.tolist(), plan.trace_only.tolist(), {k: v.tolist() for k, v in plan.variants.items()}]
+                for plan in plans
+            ]
+        ),
+    }
 
 
 def kept_blocks(pairs: int, totals: int, scorer: ScoreEngine) -> int:
     """How many blocks' own vectors are kept in memory; those of the others are computed twice."""
-    block = BLOCK * totals * scorer.size * scorer.buffer(0).element_size()
-    return min(-(-pairs // BLOCK), OWN_BYTES // max(block, 1))
+    row = scorer.size * scorer.buffer(0).element_size()
+    free = available_bytes(scorer.device)
+    # The totals, and a pair's scores, come first.
+    room = OWN_BYTES if free is None else min(OWN_BYTES, int(OWN_SHARE * max(free - 3 * totals * row, 0)))
+    return min(-(-pairs // BLOCK), room // max(BLOCK * totals * row, 1))
 
 
 def return_freed_memory() -> None:
@@ -218,105 +197,161 @@ def _score_set(
     )
 
 
-def _computing(rows: torch.Tensor) -> torch.dtype:
-    """The type products are taken in: that of the scores, but no less than float32."""
-    return torch.promote_types(rows.dtype, torch.float32)
+@dataclass
+class _Saver:
+    """Writes the totals as often as that takes no more than its share of the time."""
+
+    write: Callable[[], None]
+    due: float = 0.0
+
+    def offer(self, *, last: bool) -> None:
+        """Write now if it is due, or if this is the last occasion."""
+        begun = time.monotonic()
+        if last or begun >= self.due:
+            self.write()
+            ended = time.monotonic()
+            self.due = ended + (ended - begun) * (1 / CHECKPOINT_SHARE - 1)
 
 
-class _Task:
-    """The arguments of one call, and the work on one pair."""
+class _Run:
+    """One process's part of a scoring run."""
 
-    def __init__(
-        self,
-        lrm: ReasoningModel,
-        reference: ReasoningModel | None,
-        scorer: ScoreEngine,
-        plans: Sequence[PairSequences],
-        totals: Mapping[str, MeanCoefficients],
-    ):
-        same = reference is None or reference.fingerprint == lrm.fingerprint
-        self.reference = None if same else reference
-        self.scorer = scorer
-        self.plans = plans
-        self.totals = totals
-        self._buffer = scorer.buffer(0)
-        # A count sketch adds each coordinate, with a random sign, to one of k buckets. The hashes never change.
-        hashes = torch.Generator().manual_seed(0)
-        self._bucket = torch.randint(SKETCH, (scorer.size,), generator=hashes).to(scorer.device)
-        self._sign = (torch.randint(2, (scorer.size,), generator=hashes, dtype=torch.int8) * 2 - 1).to(scorer.device)
+    def __init__(self, work: PairWork, store: BlockStore | None, folder: BlockFolder, *, finish: bool, label: str):
+        self.work = work
+        self.store = store
+        self.folder = folder
+        self.finish = finish
+        self.label = label
+        self.starts = list(range(0, len(work.plans), BLOCK))
+        self.own_starts = [start for number, start in enumerate(self.starts) if folder.shard.takes(number)]
+        self.scored: dict[int, list[PairScores]] = {}
+        self.kept: dict[int, list[torch.Tensor]] = {}
+        self.totals: FixedPointTotals | None = None
+        if store is not None and folder.shard.count == 1:
+            store.remove_partial_files()
 
-    def rows(self, start: int) -> Iterator[tuple[PairSequences, torch.Tensor, tuple[torch.Tensor, torch.Tensor]]]:
-        """(plan, scores [m, P], (trace, answer) parts of log pi) of each pair of the block that begins at ``start``.
+    def _size(self, start: int) -> int:
+        return min(BLOCK, len(self.work.plans) - start)
 
-        The scores are a view of a reused buffer, valid until the next item.
+    def _begin(self, scored: ScoredPair | None = None) -> FixedPointTotals:
+        """The totals, empty, in units that every process uses; ``scored`` is the first pair where it is at hand."""
+        held = self.store.units() if self.store is not None else None
+        if held is None:
+            held = self.work.units(scored if scored is not None else next(self.work.rows(0)))
+            held = self.store.set_units(held) if self.store is not None else held
+        scorer = self.work.scorer
+        return FixedPointTotals(held, scorer.columns, scorer.device)
+
+    def first_pass(self) -> None:
+        """Products within the pairs of this process's blocks that no process has counted, and their totals."""
+        done: set[int] = set()
+        counted: set[int] = set()
+        if self.store is not None:
+            counted = self.store.counted()
+            if counted:
+                self.totals = self._begin()
+                done = self.store.restore(self.totals)
+        todo = [start for start in self.own_starts if start not in counted]
+        if todo and self.totals is None and todo[0] != 0:
+            self.totals = self._begin()
+        room = kept_blocks(len(self.work.plans), len(self.work.totals), self.work.scorer) if self.finish else 0
+        saver = _Saver(lambda: self._checkpoint(done))
+        scorer = self.work.scorer
+        with tqdm(total=sum(map(self._size, self.own_starts)), desc=self.label, unit="pair", leave=False) as progress:
+            progress.update(sum(self._size(start) for start in self.own_starts if start in counted))
+            for index, start in enumerate(todo, start=1):
+                block, own = [], []
+                keep = len(self.kept) < room
+                for scored in self.work.rows(start):
+                    if self.totals is None:
+                        self.totals = self._begin(scored)
+                    pair, vectors = self.work.gram(scored, self.totals, keep=keep)
+                    block.append(pair)
+                    if vectors is not None:
+                        own.append(vectors)
+                if keep:
+                    self.kept[start] = own
+                self.scored[start] = block
+                done.add(start)
+                if self.store is not None:
+                    self.store.write("gram", start, _score_set(tuple(block), scorer, {}, None, {}))
+                    saver.offer(last=index == len(todo))
+                progress.update(len(block))
+                if index % TRIM_EVERY == 0:
+                    return_freed_memory()
+
+    def _checkpoint(self, done: set[int]) -> None:
+        if self.store is not None and self.totals is not None:
+            self.store.checkpoint(sorted(done), self.totals)
+
+    def meet(self) -> None:
+        """Wait for the other processes, or hold that they have finished.
+
+        Raises:
+            ShardFinished: they have not, and this process does not wait for them.
         """
-        block = list(self.plans[start : start + BLOCK])
-        row_bytes = self.scorer.size * self._buffer.element_size()
-        while block:
-            panel = [block.pop(0)]
-            count = len(panel[0].sequences)
-            while block and (count + len(block[0].sequences)) * row_bytes <= BUFFER_BYTES:
-                count += len(block[0].sequences)
-                panel.append(block.pop(0))
-            if len(self._buffer) < count:
-                self._buffer = self.scorer.buffer(count)
-            sequences = [sequence for plan in panel for sequence in plan.sequences]
-            trace, answer = self.scorer.fill(sequences, self._buffer[:count])
-            first = 0
-            for plan in panel:
-                here = slice(first, first + len(plan.sequences))
-                yield plan, self._buffer[here], (trace[here], answer[here])
-                first = here.stop
+        if self.folder.synchronise is not None:
+            self.folder.synchronise()
+        if self.folder.shard.count == 1 or self.store is None:
+            return
+        missing = len(set(self.starts) - self.store.counted())
+        if missing:
+            raise ShardFinished(self.folder.shard, len(self.own_starts), missing, products=False)
 
-    def gram(
-        self,
-        plan: PairSequences,
-        rows: torch.Tensor,
-        parts: tuple[torch.Tensor, torch.Tensor],
-        vectors: torch.Tensor,
-    ) -> tuple[PairScores, torch.Tensor]:
-        """Within-pair products of one pair, and its v_a [A, P], which are added to ``vectors`` [A, P] in place."""
-        log_probs = self._log_probs(plan, parts)
-        weights = self.weights(log_probs, rows)
-        gram = torch.zeros(len(self.scorer.groups), log_probs.size, log_probs.size, dtype=torch.float64)
-        own = self.own(weights, rows, gram)
-        sketches = torch.zeros(len(gram), len(own), SKETCH, dtype=torch.float64, device=rows.device)
-        for g, columns in enumerate(self.scorer.columns):
-            group = own[:, columns].double()
-            vectors[:, columns] += group
-            sketches[g].index_add_(1, self._bucket[columns], group * self._sign[columns])
-        return PairScores(log_probs, gram.numpy(), np.zeros((len(gram), 0, 0)), sketches.cpu().numpy()), own
+    def all_totals(self) -> FixedPointTotals:
+        """The totals over all processes."""
+        totals = self.totals if self.totals is not None else self._begin()
+        if self.store is not None:
+            self.store.merge_others(totals)
+        self.totals = None
+        return totals
 
-    def weights(self, log_probs: PairLogProbs, rows: torch.Tensor) -> torch.Tensor:
-        """Coefficients [A, m] of a pair's own vectors."""
-        coefficients = np.array([f(log_probs) for f in self.totals.values()]).reshape(-1, log_probs.size)
-        return torch.from_numpy(coefficients).to(rows.device, _computing(rows))
+    def second_pass(self, vectors: torch.Tensor) -> None:
+        """Products of the own vectors of this process's blocks with the totals [A, P]."""
+        if not self.finish:
+            return
+        todo = [start for start in self.own_starts if self.store is None or not self.store.has("products", start)]
+        again = sum(self._size(start) for start in todo if start not in self.kept)
+        with tqdm(total=again, desc=f"{self.label} again", unit="pair", leave=False, disable=not again) as progress:
+            for index, start in enumerate(todo, start=1):
+                computed = start not in self.kept
+                here = self._block("gram", start)
+                own = self.work.own_again(start, here) if computed else self.kept.pop(start)
+                block = [self.work.products(pair, v, vectors) for pair, v in zip(here, own, strict=True)]
+                if self.store is not None:
+                    self.store.write(
+                        "products", start, _score_set(tuple(block), self.work.scorer, self.work.totals, None, {})
+                    )
+                self.scored[start] = block
+                progress.update(len(block) if computed else 0)
+                if index % TRIM_EVERY == 0:
+                    return_freed_memory()
+        for start in set(self.own_starts) - set(todo):
+            self.scored.pop(start, None)  # products of an earlier run; collect() reads them
 
-    def own(self, weights: torch.Tensor, rows: torch.Tensor, gram: torch.Tensor | None = None) -> torch.Tensor:
-        """A pair's v_a [A, P]; adds the products of its scores, per group, to ``gram`` [G, m, m] in place."""
-        own = torch.empty(len(weights), rows.shape[1], dtype=weights.dtype, device=rows.device)
-        for g, columns in enumerate(self.scorer.columns):
-            for start in range(columns.start, columns.stop, PANEL):
-                panel = slice(start, min(start + PANEL, columns.stop))
-                scores = rows[:, panel].to(weights.dtype)
-                own[:, panel] = weights @ scores
-                if gram is not None:
-                    gram[g] += chunked_products(scores).cpu()
-        return own
+    def part(self) -> None:
+        """Leave, unless this is the process that goes on with the whole result.
 
-    def own_again(self, start: int, pairs: Sequence[PairScores]) -> Iterator[torch.Tensor]:
-        """The v_a [A, P] of each pair of the block that begins at ``start``, from its scores computed once more."""
-        for pair, (_, rows, _) in zip(pairs, self.rows(start), strict=True):
-            yield self.own(self.weights(pair.log_probs, rows), rows)
+        Raises:
+            ShardFinished: it is not.
+        """
+        shard = self.folder.shard
+        if self.folder.synchronise is not None:
+            self.folder.synchronise()
+        if shard.count == 1 or self.store is None:
+            return
+        first = shard.index == 1 and self.folder.synchronise is not None
+        if not first:
+            raise ShardFinished(shard, len(self.own_starts), 0, products=True)
 
-    def products(self, pair: PairScores, own: torch.Tensor, vectors: torch.Tensor) -> PairScores:
-        """Products <v_a, V_b> of one pair's own vectors with the totals, per group."""
-        by_group = [(own[:, c].double() @ vectors[:, c].T).cpu().numpy() for c in self.scorer.columns]
-        return PairScores(pair.log_probs, pair.gram, np.stack(by_group), pair.sketches)
+    def collect(self) -> tuple[PairScores, ...]:
+        """Every pair's products, in data order."""
+        kind = "products" if self.finish else "gram"
+        return tuple(pair for start in self.starts for pair in self._block(kind, start))
 
-    def _log_probs(self, plan: PairSequences, parts: tuple[torch.Tensor, torch.Tensor]) -> PairLogProbs:
-        trace, answer = (part.numpy() for part in parts)
-        if self.reference is None:
-            return pair_log_probs(plan, trace, answer, trace + answer)
-        ref = sequence_log_probs(self.reference.model, plan.sequences)
-        return pair_log_probs(plan, trace, answer, (ref[0] + ref[1]).numpy())
+    def _block(self, kind: str, start: int) -> list[PairScores]:
+        if start in self.scored:
+            return self.scored[start]
+        if self.store is None:
+            raise ValueError(f"the block of pair {start} was not scored")
+        return list(self.store.read(kind, start).pairs)

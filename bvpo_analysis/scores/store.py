@@ -1,23 +1,16 @@
-"""Score sets on disk: one safetensors file each, written whole or not at all, and the blocks of a running pass.
+"""Score sets on disk: one safetensors file each, written whole or not at all.
 
 Ragged per-pair arrays are concatenated, with the sizes kept beside them; names and settings travel as JSON in the
-header. No pickle. A block is the score set of its pairs; ``totals.safetensors`` holds the running totals after the
-last finished block, so that a resumed sum has the same additions in the same order.
+header. No pickle.
 """
 
-import hashlib
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from safetensors.torch import load_file as load_tensors
-from safetensors.torch import save_file as save_tensors
 
 from bvpo_analysis.errors import InputError
 from bvpo_analysis.records import PairLogProbs, PairScores, ScoreSet
@@ -25,15 +18,17 @@ from bvpo_analysis.records import PairLogProbs, PairScores, ScoreSet
 _PER_SEQUENCE = ("log_prob", "log_prob_ref", "log_prob_answer", "tokens", "tokens_answer", "length")
 
 
-def _replace(part: Path, path: Path) -> None:
+def replace_file(part: Path, path: Path) -> None:
+    """Let a complete file take its place, once the disk has it."""
     with part.open("rb") as file:
         os.fsync(file.fileno())
     part.replace(path)
 
 
-def save_scores(path: str | Path, scores: ScoreSet) -> None:
-    """Write a score set; the file appears only when it is complete."""
+def save_scores(path: str | Path, scores: ScoreSet, *, part: Path | None = None) -> None:
+    """Write a score set; the file appears only when it is complete. ``part`` is where it is written until then."""
     path = Path(path)
+    part = path.with_name(path.name + ".part") if part is None else part
     logs = [pair.log_probs for pair in scores.pairs]
     arrays: dict[str, np.ndarray] = {
         "size": np.array([log.size for log in logs]),
@@ -63,9 +58,8 @@ def save_scores(path: str | Path, scores: ScoreSet) -> None:
         "settings": dict(scores.settings),
         "variants": list(logs[0].variants),
     }
-    part = path.with_name(path.name + ".part")
     save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, part, {"scores": json.dumps(header)})
-    _replace(part, path)
+    replace_file(part, path)
 
 
 def load_scores(path: str | Path) -> ScoreSet:
@@ -122,57 +116,3 @@ def load_scores(path: str | Path) -> ScoreSet:
         totals_gram=arrays["totals_gram"],
         settings=header["settings"],
     )
-
-
-class BlockStore:
-    """Finished blocks of one scoring run in a folder.
-
-    Args:
-        folder: made if missing.
-        key: everything the blocks depend on; JSON-serialisable.
-
-    Raises:
-        InputError: the folder holds blocks of a run with another key.
-    """
-
-    def __init__(self, folder: Path, key: Mapping[str, Any]):
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        digest = hashlib.blake2b(json.dumps(key, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
-        path = folder / "key.txt"
-        if path.exists() and path.read_text().strip() != digest:
-            raise InputError(f"{folder}: holds blocks of a run with other data or settings; use --overwrite")
-        path.write_text(digest + "\n")
-
-    def _path(self, kind: str, start: int) -> Path:
-        return self.folder / f"{kind}-{start:06d}.safetensors"
-
-    def has(self, kind: str, start: int) -> bool:
-        """Whether a block is finished."""
-        return self._path(kind, start).exists()
-
-    def read(self, kind: str, start: int) -> ScoreSet:
-        """A finished block."""
-        return load_scores(self._path(kind, start))
-
-    def write(self, kind: str, start: int, scores: ScoreSet) -> None:
-        """Finish a block."""
-        save_scores(self._path(kind, start), scores)
-
-    def restore(self, vectors: torch.Tensor) -> tuple[int, torch.Tensor]:
-        """(number of blocks in the totals, totals [A, P]); (0, ``vectors``) at the start of a run."""
-        path = self.folder / "totals.safetensors"
-        if not path.exists():
-            return 0, vectors
-        try:
-            held = load_tensors(path)
-        except SafetensorError as error:
-            raise InputError(f"{path}: is damaged; start again with --overwrite") from error
-        return int(held["blocks"].item()), held["totals"].to(vectors.device)
-
-    def checkpoint(self, blocks: int, vectors: torch.Tensor) -> None:
-        """Keep the totals after so many blocks; a block counts as finished from here on."""
-        path = self.folder / "totals.safetensors"
-        part = path.with_name(path.name + ".part")
-        save_tensors({"blocks": torch.tensor(blocks), "totals": vectors.cpu().contiguous()}, part)
-        _replace(part, path)

@@ -21,7 +21,7 @@ from bvpo_analysis.preferences.shipped import pairs_path
 from bvpo_analysis.report import build
 from bvpo_analysis.report.__main__ import main
 from bvpo_analysis.report.config import ReportConfig
-from bvpo_analysis.scores.store import BlockStore
+from bvpo_analysis.scores.blocks import BlockStore
 from bvpo_analysis.study import Study
 
 SMALL = ["--limit", "8", "--traces", "2"]
@@ -169,7 +169,7 @@ def test_the_manifest_names_everything_the_numbers_depend_on(first, lrm):
 def test_two_runs_are_bit_identical(first, tmp_path):
     assert main([*SMALL, "--output-dir", str(tmp_path / "b")]) == 0
     assert core(tmp_path / "b") == core(first[0])
-    for name in ("per_pair.csv", "config.yaml", "blocks/gram-000000.safetensors", "blocks/totals.safetensors"):
+    for name in ("per_pair.csv", "config.yaml", "blocks/gram-000000.safetensors", "blocks/totals-1of1.npz"):
         assert (tmp_path / "b" / name).read_bytes() == (first[0] / name).read_bytes()
 
 

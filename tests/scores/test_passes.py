@@ -1,6 +1,7 @@
 """The streaming passes against the full Gram matrix, their interruption, and score sets on disk."""
 
 import copy
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,9 @@ from bvpo_analysis.scores import (
     HooksEngine,
     ScoreEngine,
     VmapEngine,
+    blocks,
     load_scores,
+    pair_work,
     passes,
     plan_pair,
     save_scores,
@@ -127,7 +130,7 @@ def test_products_of_the_groups_sum_to_the_whole(lrm64, pairs):
 def test_panels_of_any_size_give_the_same_numbers(lrm64, pairs, monkeypatch):
     totals = totals_of(TRACE, EMPTY)
     expected = score_pairs(lrm64, pairs[:4], traces=2, totals=totals, parameters=PARAMETERS)
-    monkeypatch.setattr(passes, "BUFFER_BYTES", 1)  # one pair at a time
+    monkeypatch.setattr(pair_work, "BUFFER_BYTES", 1)  # one pair at a time
     found = score_pairs(lrm64, pairs[:4], traces=2, totals=totals, parameters=PARAMETERS)
     np.testing.assert_allclose(
         found.totals_gram, expected.totals_gram, rtol=1e-10, atol=1e-10 * abs(expected.totals_gram).max()
@@ -143,9 +146,9 @@ def test_own_vectors_computed_again_equal_those_kept(lrm, pairs, monkeypatch):
     scorer = VmapEngine(lrm.model, options["parameters"])
     assert passes.kept_blocks(len(pairs), 2, scorer) == 2
     block = passes.BLOCK * 2 * scorer.size * 4
-    for room, blocks in ((0, 0), (block, 1)):
+    for room, count in ((0, 0), (block, 1)):
         monkeypatch.setattr(passes, "OWN_BYTES", room)
-        assert passes.kept_blocks(len(pairs), 2, scorer) == blocks
+        assert passes.kept_blocks(len(pairs), 2, scorer) == count
         same_scores(score_pairs(lrm, pairs, **options), expected)
 
 
@@ -310,7 +313,7 @@ def die_at(monkeypatch):
     """Let the n-th call of a method of the block store (counted from 1) be the last; before or after its work."""
 
     def arm(method, call, *, after=False):
-        original, calls = getattr(store.BlockStore, method), []
+        original, calls = getattr(blocks.BlockStore, method), []
 
         def dying(self, *args):
             calls.append(args)
@@ -320,17 +323,18 @@ def die_at(monkeypatch):
                 raise Interruption
             return original(self, *args)
 
-        monkeypatch.setattr(store.BlockStore, method, dying)
+        monkeypatch.setattr(passes, "CHECKPOINT_SHARE", 1.0)  # after every block, however long that takes
+        monkeypatch.setattr(blocks.BlockStore, method, dying)
 
     return arm
 
 
 def test_blocks_do_not_change_the_numbers(lrm, many, undisturbed, tmp_path):
     same_scores(run(lrm, many, tmp_path), undisturbed)
-    assert sorted(p.name for p in tmp_path.glob("*.safetensors")) == sorted(
-        ["totals.safetensors"] + [f"{kind}-{i:06d}.safetensors" for kind in ("gram", "products") for i in (0, 8, 16)]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        ["totals-1of1.npz", "key.json", "units.json"]
+        + [f"{kind}-{i:06d}.safetensors" for kind in ("gram", "products") for i in (0, 8, 16)]
     )
-    assert not list(tmp_path.glob("*.part"))
 
 
 @pytest.mark.parametrize(
@@ -351,7 +355,7 @@ def test_a_resumed_run_is_bit_identical(lrm, many, undisturbed, tmp_path, die_at
     with pytest.raises(Interruption):
         run(lrm, many, tmp_path)
     monkeypatch.undo()
-    (tmp_path / "gram-000008.safetensors.part").write_bytes(b"half a block")  # what a kill may leave
+    (tmp_path / "gram-000008.safetensors.1of1.part").write_bytes(b"half a block")  # what a kill may leave
     scored = []
     original = ScoreEngine.fill
 
@@ -366,22 +370,37 @@ def test_a_resumed_run_is_bit_identical(lrm, many, undisturbed, tmp_path, die_at
     same_scores(run(lrm, many, tmp_path), undisturbed)
     assert sum(scored) == 0  # a finished run is only read
     assert resumed == 0 if (call, after) == (6, True) else resumed > 0
+    assert not list(tmp_path.glob("*.part"))
 
 
-@pytest.mark.parametrize(("writer", "call"), [("save_tensors", 2), ("save_file", 2), ("save_file", 5)])
+@pytest.mark.parametrize(
+    ("module", "writer", "call"),
+    [
+        (blocks.np, "savez", 1),
+        (blocks.np, "savez", 2),
+        (store, "save_file", 2),
+        (store, "save_file", 5),
+        (blocks.os, "link", 1),
+        (blocks.os, "link", 2),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
 def test_a_kill_in_the_middle_of_a_file_loses_that_file_only(
-    lrm, many, undisturbed, tmp_path, monkeypatch, writer, call
+    lrm, many, undisturbed, tmp_path, monkeypatch, module, writer, call
 ):
-    original, calls = getattr(store, writer), []
+    original, calls = getattr(module, writer), []
 
-    def dying(tensors, path, *args):
-        calls.append(path)
+    def dying(first, *args, **kwargs):
+        calls.append(first)
         if len(calls) == call:
-            path.write_bytes(b"half a file")
+            if hasattr(first, "write"):
+                first.write(b"half a file")
+            elif args and not args[0].exists():
+                args[0].with_name(args[0].name + ".1of1.part").write_bytes(b"half a file")
             raise Interruption
-        original(tensors, path, *args)
+        return original(first, *args, **kwargs)
 
-    monkeypatch.setattr(store, writer, dying)
+    monkeypatch.setattr(module, writer, dying)
     with pytest.raises(Interruption):
         run(lrm, many, tmp_path)
     monkeypatch.undo()
@@ -401,23 +420,23 @@ def test_a_resumed_run_does_not_repeat_finished_work(lrm, many, tmp_path, monkey
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "says"),
     [
-        {"traces": 1},
-        {"settings": {"beta": 0.2}},
-        {"parameters": "norm"},
-        {"totals": totals_of(TRACE)},
-        {"engine": "loop"},
-        {"empty_mode": "generated"},
-        {"reference": "perturbed"},
-        {"data": "fewer"},
-        {"data": "another answer"},
-        {"data": "other draws"},
-        {"data": "other names"},
+        ({"traces": 1}, "data: token sequences .*; data: trace draws"),
+        ({"settings": {"beta": 0.2}}, r"options: beta \(0.1 there, 0.2 here\)"),
+        ({"parameters": "norm"}, r"options: parameters \(\^model"),
+        ({"totals": totals_of(TRACE)}, "options: totals"),
+        ({"engine": "loop"}, r"options: engine \(hooks there, loop here\)"),
+        ({"empty_mode": "generated"}, "data: token sequences"),
+        ({"reference": "perturbed"}, r"model: reference weights \("),
+        ({"data": "fewer"}, "data: prompts.*; data: token sequences"),
+        ({"data": "another answer"}, r"differs in data: token sequences \([^;]*\); use"),
+        ({"data": "other draws"}, "differs in data: trace draws"),
+        ({"data": "other names"}, r"differs in data: prompts \([^;]*\); use"),
     ],
-    ids=lambda change: next(iter(change)),  # values may have no name that is the same in every process
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",  # values may have no name of their own
 )
-def test_blocks_of_another_run_are_refused(lrm, many, tmp_path, change):
+def test_blocks_of_another_run_are_refused(lrm, many, tmp_path, change, says):
     a, b = shipped_traces(many[0])[:2]
     first = replace(many[0], chosen=Completion(many[0].answer(0), a), chosen_traces=(b, a))
     few = (first, many[1])
@@ -433,15 +452,26 @@ def test_blocks_of_another_run_are_refused(lrm, many, tmp_path, change):
     change = {k: v for k, v in change.items() if k != "data"}
     if "reference" in change:
         change["reference"] = perturbed(lrm)
-    with pytest.raises(InputError, match="holds blocks of a run with other data or settings; use --overwrite"):
+    with pytest.raises(InputError, match=says) as refusal:
         run(lrm, data, tmp_path, **{"traces": 3, "parameters": r"^model\.norm", **change})
+    assert "use --overwrite to start again" in str(refusal.value)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
-def test_blocks_of_another_model_are_refused(lrm, many, tmp_path):
+def test_blocks_of_another_model_or_another_version_of_the_code_are_refused(lrm, many, tmp_path, monkeypatch):
     run(lrm, many[:1], tmp_path, parameters=r"^model\.norm")
-    with pytest.raises(InputError, match="other data or settings"):
-        run(perturbed(lrm), many[:1], tmp_path, parameters=r"^model\.norm")
+    other = perturbed(lrm)
+    with pytest.raises(InputError, match=r"differs in model: weights \(") as refusal:
+        run(other, many[:1], tmp_path, parameters=r"^model\.norm")
+    assert other.fingerprint in str(refusal.value)
+    version = blocks.code_version()
+    assert set(version) == {"bvpo_analysis", "torch", "transformers"}
+    for name in version:
+        monkeypatch.setattr(passes, "code_version", lambda name=name: {**version, name: "another"})
+        with pytest.raises(
+            InputError, match=rf"differs in code: {name} \({re.escape(version[name])} there, another here\)"
+        ):
+            run(lrm, many[:1], tmp_path, parameters=r"^model\.norm")
 
 
 def test_a_failing_model_leaves_no_block(lrm, many, tmp_path):
@@ -449,7 +479,7 @@ def test_a_failing_model_leaves_no_block(lrm, many, tmp_path):
     broken.model.model.norm.weight.data[0] = float("nan")
     with pytest.raises(StudyError, match="check the weights"):
         run(broken, many[:2], tmp_path)
-    assert not list(tmp_path.glob("*.safetensors*"))
+    assert [p.name for p in tmp_path.iterdir()] == ["key.json"]
 
 
 # --- on disk ----------------------------------------------------------------------------------------------
@@ -493,18 +523,28 @@ def test_damaged_score_sets_are_refused(lrm, many, tmp_path, damage):
 
 def test_a_damaged_block_stops_the_resumed_run(lrm, many, tmp_path):
     run(lrm, many[:9], tmp_path, parameters=r"^model\.norm")
-    block = tmp_path / "gram-000000.safetensors"
+    block = tmp_path / "products-000000.safetensors"
     block.write_bytes(block.read_bytes()[:-100])
-    with pytest.raises(InputError, match=r"gram-000000\.safetensors: not a score set"):
+    with pytest.raises(InputError, match=r"products-000000\.safetensors: not a score set"):
         run(lrm, many[:9], tmp_path, parameters=r"^model\.norm")
 
 
-def test_damaged_totals_stop_the_resumed_run(lrm, many, tmp_path):
-    run(lrm, many[:9], tmp_path, parameters=r"^model\.norm")
-    totals = tmp_path / "totals.safetensors"
-    totals.write_bytes(totals.read_bytes()[:-8])
-    with pytest.raises(InputError, match=r"totals\.safetensors"):
-        run(lrm, many[:9], tmp_path, parameters=r"^model\.norm")
+@pytest.mark.parametrize("name", ["totals-1of1.npz", "key.json", "units.json"])
+@pytest.mark.parametrize("damage", ["cut", "overwritten", "empty", "a bit"])
+def test_a_damaged_file_stops_the_resumed_run_by_name(lrm, many, tmp_path, name, damage):
+    options = {"parameters": r"^model\.norm"}
+    run(lrm, many[:9], tmp_path, **options)
+    path = tmp_path / name
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-len(whole) // 2] ^= 1
+    harm = {"cut": whole[:-12], "overwritten": b"x" * len(whole), "empty": b"", "a bit": bytes(flipped)}
+    path.write_bytes(harm[damage])
+    # One changed bit of a text is still a text, of another run.
+    text = "is damaged|differs in|has other units" if damage == "a bit" and name != "totals-1of1.npz" else "is damaged"
+    with pytest.raises(InputError, match=text) as refusal:
+        run(lrm, many[:9], tmp_path, **options)
+    assert "--overwrite" in str(refusal.value)
 
 
 @pytest.mark.parametrize("options", [{"engine": "fast"}, {"pairs": ()}])

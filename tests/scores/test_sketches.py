@@ -7,7 +7,7 @@ from bvpo_analysis.objectives import DPO
 from bvpo_analysis.preferences import shipped_pairs
 from bvpo_analysis.scores import VmapEngine, plan_pair, score_pairs
 from bvpo_analysis.scores.gram import full_gram
-from bvpo_analysis.scores.passes import SKETCH
+from bvpo_analysis.scores.pair_work import SKETCH
 
 TRACE, EMPTY = Trace(DPO(0.1)), EmptyTrace(DPO(0.1))
 
