@@ -1,12 +1,12 @@
-"""How a model writes a reasoning trace: the text pieces around trace and answer, read off its chat template.
+"""How a model writes a reasoning trace: the text pieces around trace and answer, and the prompts they follow.
 
-A completed assistant turn is ``open + trace + close + answer + end``; without thinking it is ``empty + answer + end``.
-The pieces are found by rendering the template with sentinels for trace and answer, so a template that drops traces
-from completed turns, or that a mode switch does not reach, is found out here and not in a wrong number.
+A completed assistant turn is ``open + trace + close + answer + end``, after a generation prompt that may have opened
+the trace already; without thinking it is ``empty + answer + end``, or the answer alone after a prompt in which the
+template itself has switched thinking off. :mod:`bvpo_analysis.lrm.detection` finds the pieces.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jinja2
@@ -16,73 +16,105 @@ from bvpo_analysis.errors import InputError
 EmptyMode = Literal["prefilled", "generated"]
 """Whether the empty block is given to the model (not scored) or written by it (scored)."""
 
-_TRACE, _ANSWER, _PROMPT = "trace0sentinel", "answer0sentinel", "prompt0sentinel"
+REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
+"""Where templates look for the trace of a message; all are given, each template reads its own."""
 
 
 @dataclass(frozen=True)
 class ThinkFormat:
-    """Text pieces of a completed turn, after the generation prompt.
+    """Text pieces of a completed turn, and how the chat template is asked to think or not.
 
     Attributes:
-        open: what precedes the trace, written by the model (``<think>``).
+        open: what the model writes before the trace (``<think>``); empty if the generation prompt opens the trace.
         close: what stands between trace and answer (``</think>``).
-        empty: the whole empty block (``<think></think>``).
-        end: the end-of-turn token.
+        empty: the whole of an empty trace after the thinking prompt (``<think></think>``).
+        end: the token that ends a turn.
+        opener: end of the generation prompt that opens the trace; empty if the model does that.
+        prefill: what follows the template's own prompt without thinking, before the answer.
+        thinking: arguments of the template that switch thinking on.
+        without: arguments that switch it off.
+        flag: text of a system message that switches it off, for templates that read one.
+        keeps: what the template does with the trace of a completed turn: writes it from its own "field", leaves it
+            "inline" in the content, or has it "cut".
+        name: the known format the pieces are from, or "chat template", or "options".
     """
 
     open: str
     close: str
     empty: str
     end: str
+    opener: str = ""
+    prefill: str = ""
+    thinking: Mapping[str, bool] = field(default_factory=dict)
+    without: Mapping[str, bool] = field(default_factory=dict)
+    flag: str = ""
+    keeps: Literal["field", "inline", "cut"] = "field"
+    name: str = "chat template"
 
-    @classmethod
-    def from_tokenizer(cls, tokenizer: Any) -> "ThinkFormat":
-        """Read the pieces off the chat template.
-
-        Raises:
-            InputError: no chat template, a template that drops the trace of a completed turn, or one in which
-                ``enable_thinking=False`` has no effect.
-        """
-        if not getattr(tokenizer, "chat_template", None):
-            raise InputError("the tokenizer has no chat template; set tokenizer.chat_template before saving the model")
-        user = {"role": "user", "content": _PROMPT}
-        turn = {"role": "assistant", "content": _ANSWER, "reasoning_content": _TRACE}
-        opening = _render(tokenizer, [user], generation=True)
-        whole = _render(tokenizer, [user, turn], generation=False)
-        if not whole.startswith(opening) or _ANSWER not in whole:
-            raise InputError("the chat template does not continue its own generation prompt; cannot locate the answer")
-        rest = whole[len(opening) :]
-        if _TRACE not in rest:
-            raise InputError(
-                "the chat template drops the reasoning trace of a completed turn; "
-                "use a template that renders reasoning_content"
-            )
-        before, after = rest.split(_TRACE, 1)
-        close = after.split(_ANSWER, 1)[0]
-        without = _render(tokenizer, [user], generation=True, enable_thinking=False)
-        empty = without[len(opening) :] if without.startswith(opening) else ""
-        if not empty:
-            raise InputError(
-                "enable_thinking=False has no effect in the chat template, so there is no empty-trace mode; "
-                "use a template that writes an empty think block"
-            )
-        return cls(open=before, close=close, empty=empty, end=tokenizer.eos_token)
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The opening and the closing text without white space: neither may occur inside a trace or an answer."""
+        return tuple(tag for tag in (self.opener.strip() or self.open.strip(), self.close.strip()) if tag)
 
 
-def _render(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, generation: bool, **options: Any) -> str:
+def render(
+    tokenizer: Any,
+    messages: Sequence[Mapping[str, str]],
+    *,
+    generation: bool,
+    options: Mapping[str, bool] | None = None,
+) -> str:
+    """What the chat template writes for these messages, with the generation prompt or without.
+
+    Raises:
+        InputError: the template refuses the messages or fails on them.
+    """
     turns = [dict(message) for message in messages]
     try:
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation, **options))
-    except jinja2.TemplateError as error:
+        text = tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=generation, **dict(options or {})
+        )
+    except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
         raise InputError(f"the chat template refuses the messages ({error}); change prompt or template") from error
+    return str(text)
 
 
-def render_prompt(tokenizer: Any, prompt: Sequence[Mapping[str, str]]) -> str:
-    """The prompt up to and including the generation prompt, in thinking mode."""
-    return _render(tokenizer, prompt, generation=True)
+def render_prompt(
+    tokenizer: Any, think_format: ThinkFormat, prompt: Sequence[Mapping[str, str]], *, empty: bool = False
+) -> str:
+    """The prompt up to and including the generation prompt, thinking or with the empty trace prefilled."""
+    if not empty:
+        return render(tokenizer, prompt, generation=True, options=think_format.thinking)
+    messages = flagged(prompt, think_format.flag)
+    return render(tokenizer, messages, generation=True, options=think_format.without) + think_format.prefill
 
 
-def render_turn(tokenizer: Any, prompt: Sequence[Mapping[str, str]], trace: str, answer: str) -> str:
+def render_turn(
+    tokenizer: Any, think_format: ThinkFormat, prompt: Sequence[Mapping[str, str]], trace: str, answer: str
+) -> str:
     """Prompt and completed turn as the chat template itself writes them."""
-    turn = {"role": "assistant", "content": answer, "reasoning_content": trace}
-    return _render(tokenizer, [*prompt, turn], generation=False)
+    if think_format.keeps == "field":
+        turn = {"role": "assistant", "content": answer, **dict.fromkeys(REASONING_KEYS, trace)}
+    elif think_format.keeps == "inline":
+        opening = think_format.opener + think_format.open
+        turn = {"role": "assistant", "content": opening + trace + think_format.close + answer}
+    else:
+        turn = {"role": "assistant", "content": answer}
+    return render(tokenizer, [*prompt, turn], generation=False, options=think_format.thinking)
+
+
+def flagged(prompt: Sequence[Mapping[str, str]], flag: str) -> list[Mapping[str, str]]:
+    """The prompt with ``flag`` in its system message, which is added if there is none.
+
+    Example:
+        >>> flagged([{"role": "user", "content": "x"}], "/no_think")[0]
+        {'role': 'system', 'content': '/no_think'}
+        >>> flagged([{"role": "system", "content": "be brief"}], "/no_think")
+        [{'role': 'system', 'content': 'be brief /no_think'}]
+    """
+    messages = list(prompt)
+    if not flag:
+        return messages
+    if messages and messages[0]["role"] == "system":
+        return [{**messages[0], "content": f"{messages[0]['content']} {flag}"}, *messages[1:]]
+    return [{"role": "system", "content": flag}, *messages]

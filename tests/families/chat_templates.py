@@ -96,6 +96,9 @@ LLAMA = """\
 NEMOTRON = """\
 {{- bos_token }}
 {%- set switch = namespace(thinking=true) %}
+{%- if messages[0].role != 'system' %}
+{{- '<|start_header_id|>system<|end_header_id|>\\n\\n<|eot_id|>' }}
+{%- endif %}
 {%- for message in messages %}
 {%- set text = message.content %}
 {%- if message.role == 'system' and '/no_think' in text %}

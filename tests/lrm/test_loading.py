@@ -1,6 +1,7 @@
 """Loading: the model in the box, models of other architectures saved on disk, fingerprints, and what is refused."""
 
 import shutil
+import socket
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from transformers import (
 
 from bvpo_analysis.errors import InputError, one_line
 from bvpo_analysis.lrm.loading import load_model, weights_fingerprint
+from bvpo_analysis.lrm.options import ModelOptions
 from bvpo_analysis.lrm.shipped import MODEL_DIR
 from bvpo_analysis.preferences import shipped_pairs
 from bvpo_analysis.records import Completion, PreferencePair
@@ -280,12 +282,120 @@ def test_damaged_configuration(file, old, new, tmp_path):
 
 
 def test_unfit_tokenizers(tmp_path):
-    save_random_model(tmp_path / "a", "llama", pad_token=None)
-    assert "the tokenizer has no padding token; set tokenizer.pad_token" in refused(tmp_path / "a")
     save_random_model(tmp_path / "b", "llama", chat_template=None)
-    assert "the tokenizer has no chat template" in refused(tmp_path / "b")
-    save_random_model(tmp_path / "c", "llama", eos_token=None)
+    assert "the tokenizer has no chat template; give one with --chat-template FILE" in refused(tmp_path / "b")
+    save_random_model(tmp_path / "c", "llama", eos_token=None, chat_template=TEMPLATE.replace(" + '[EOT]'", ""))
     assert "no end-of-turn token" in refused(tmp_path / "c")
+
+
+def test_a_missing_padding_token_is_replaced_and_said(tmp_path):
+    save_random_model(tmp_path / "a", "llama", pad_token=None)
+    loaded = load_model(tmp_path / "a")
+    assert loaded.assembler.pad_id == loaded.assembler.end_id == loaded.tokenizer.eos_token_id
+    assert loaded.notes == ("the tokenizer has no padding token; rows are filled with '[EOT]', which is masked",)
+    save_random_model(tmp_path / "b", "llama", pad_token=None, unk_token="[USER]")
+    assert load_model(tmp_path / "b").assembler.pad_id == loaded.tokenizer.convert_tokens_to_ids("[USER]")
+    save_random_model(tmp_path / "c", "llama")
+    assert load_model(tmp_path / "c").assembler.pad_id == loaded.tokenizer.convert_tokens_to_ids("[PAD]")
+    assert load_model(tmp_path / "c").notes == ()
+
+
+def test_pickled_weights_are_never_opened(tmp_path):
+    """The file is no pickle at all: opening it would fail otherwise."""
+    folder = copy_of_the_box(tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"not a pickle")
+    text = refused(folder)
+    assert "weights in pickle format, which can run code when opened, are not loaded; convert them" in text
+    assert str(folder / "pytorch_model.bin") in text
+    shutil.copy(MODEL_DIR / "model.safetensors", folder)
+    assert load_model(folder).fingerprint == load_model().fingerprint  # beside safetensors it is not looked at
+
+
+def test_a_folder_never_asks_the_network(tmp_path, monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+
+    def no_network(*_):
+        raise AssertionError("asked the network")
+
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    assert load_model(copy_of_the_box(tmp_path / "model")).fingerprint == load_model().fingerprint
+    assert "no such folder" in refused(tmp_path / "nothing")
+    assert "neither a folder nor a hub id" in refused("two words/of text")
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_has_embeddings(tmp_path):
+    save_random_model(tmp_path / "small", "llama")
+    larger = trained_tokenizer()
+    rows = len(larger)
+    larger.add_tokens(["<beyond>"])
+    larger.save_pretrained(tmp_path / "small")
+    loaded = load_model(tmp_path / "small")  # one added token: it may never be met
+    assert loaded.notes == ("1 added tokens have no embedding, such as '<beyond>'; data with them are refused",)
+    user = [{"role": "user", "content": "x"}]
+    assert loaded.assembler.with_trace(user, "a", "b").ids
+    with pytest.raises(InputError, match=rf"'<beyond>' has number {rows}, but the model has embeddings of {rows}"):
+        loaded.assembler.with_trace(user, "a <beyond>", "b")
+    larger.add_tokens([f"<more{i}>" for i in range(20)])
+    larger.save_pretrained(tmp_path / "small")
+    assert "but the model has embeddings of" in refused(tmp_path / "small")
+    assert "save model and tokenizer of the same checkpoint together" in refused(tmp_path / "small")
+
+
+def test_a_tokenizer_is_what_its_file_says(tmp_path):
+    """The class that the library picks for Qwen2 splits text by rules of its own."""
+    save_random_model(tmp_path / "model", "qwen2")
+    loaded = load_model(tmp_path / "model")
+    core = Tokenizer.from_file(str(tmp_path / "model" / "tokenizer.json"))
+    for text in (*TEXTS, "12 + 3 = 15\n\nso", "x_1  y"):
+        assert list(loaded.assembler.encode(text)) == core.encode(text, add_special_tokens=False).ids
+
+
+def test_options_are_kept_and_checked(tmp_path, lrm):
+    folder = copy_of_the_box(tmp_path / "model")
+    loaded = load_model(folder, dtype="float64", attention="sdpa")
+    assert loaded.options == ModelOptions(dtype="float64", attention="sdpa")
+    assert loaded.model.config._attn_implementation == "sdpa"
+    assert loaded.context_length == lrm.model.config.max_position_embeddings
+    for options, says in (
+        ({"dtype": "int8"}, "--dtype must be one of float32"),
+        ({"attention": "fast"}, "--attention must be one of eager"),
+        ({"device": "gpu"}, "--device must be cpu"),
+        ({"revision": "main"}, "--revision belongs to a hub id"),
+        ({"think_open": "<t>"}, "--think-open needs --think-close"),
+        ({"chat_template": tmp_path / "none.jinja"}, "no such file; give --chat-template"),
+    ):
+        with pytest.raises(InputError, match=says):
+            load_model(folder, **options)
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match=r"--device cuda: .*; use --device cpu"):
+            load_model(folder, device="cuda")
+
+
+def test_a_chat_template_from_a_file_replaces_the_tokenizer_s(tmp_path):
+    save_random_model(tmp_path / "model", "llama", chat_template=None)
+    file = tmp_path / "template.jinja"
+    file.write_text(TEMPLATE.replace("[BOT]", "[BOT]Well, "), encoding="utf-8")
+    loaded = load_model(tmp_path / "model", chat_template=file)
+    assert loaded.assembler.decode(loaded.assembler.prompt([{"role": "user", "content": "x"}])) == "[USER]x[BOT]Well, "
+    assert any("chat template from" in note for note in loaded.notes)
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="not UTF-8 text; give --chat-template a text file"):
+        load_model(tmp_path / "model", chat_template=file)
+
+
+def test_the_identity_sees_what_the_weights_do_not_tell(tmp_path, lrm):
+    folder = copy_of_the_box(tmp_path / "model")
+    same = load_model(folder)
+    assert (same.fingerprint, same.identity) == (lrm.fingerprint, lrm.identity)
+    assert load_model(folder, attention="sdpa").identity != lrm.identity
+    text = (folder / "config.json").read_text()
+    assert '"rms_norm_eps": 1e-06' in text
+    (folder / "config.json").write_text(text.replace('"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-05'))
+    other = load_model(folder)
+    assert other.fingerprint == lrm.fingerprint
+    assert other.identity != lrm.identity
 
 
 def test_the_pairs_in_the_box_do_not_fit_another_tokenizer_silently(other):

@@ -141,11 +141,11 @@ class Altered:
 @pytest.mark.parametrize(
     ("change", "trace", "answer"),
     [
-        (("message.content + '<|end|>'", "message.content.strip() + '<|end|>'"), TRACE, "1b. "),
+        (("message.content + '<|end|>'", "message.content.replace('b', '') + '<|end|>'"), TRACE, "1b."),
         (("(message.reasoning_content or '')", "(message.reasoning_content or '').upper()"), TRACE, "1b."),
         (("+ '<|end|>'", "+ '!<|end|>'"), TRACE, "1b."),
     ],
-    ids=["strips the answer", "rewrites the trace", "adds before the end"],
+    ids=["shortens the answer", "rewrites the trace", "adds before the end"],
 )
 def test_a_template_that_changes_trace_or_answer_is_found_out(lrm, change, trace, answer):
     template = lrm.tokenizer.chat_template
