@@ -25,7 +25,7 @@ from bvpo_analysis.moments import GradientLaw, Moments, enumerated_moments, popu
 from bvpo_analysis.objectives import DPO, Objective
 from bvpo_analysis.preferences.rows import require_traces
 from bvpo_analysis.records import Alpha, Estimate, PreferencePair, ScoreSet
-from bvpo_analysis.scores import score_pairs
+from bvpo_analysis.scores import BlockFolder, score_pairs
 from bvpo_analysis.scores.plan import TraceEnumerator
 
 BATCH_SIZES: tuple[int, ...] = tuple(2**i for i in range(11))
@@ -105,7 +105,7 @@ class Study:
         empty_mode: EmptyMode = "prefilled",
         parameters: str | None = None,
         engine: str = "auto",
-        blocks: Path | None = None,
+        blocks: Path | BlockFolder | None = None,
         label: str = "scores",
     ) -> "Study":
         """Score the pairs and take moments.
@@ -120,7 +120,7 @@ class Study:
             empty_mode: empty block prefilled (not scored) or generated (scored).
             parameters: regular expression of the parameters to differentiate.
             engine: score engine: "hooks", "vmap", "loop", or "auto", the fastest that serves the model.
-            blocks: folder for resumable blocks.
+            blocks: folder for resumable blocks, which processes may share (see :class:`BlockFolder`).
             label: text of the progress bar.
 
         Raises:
