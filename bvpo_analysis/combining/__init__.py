@@ -1,0 +1,9 @@
+"""Weights for several estimators, for parameter groups, and from the batch itself, estimated with their errors.
+
+Where joint moments meet the closed forms of ``theory``: the best combination of J estimators, one weight per parameter
+group shrunk towards the common one, and the risk of the James-Stein weight.
+"""
+
+from bvpo_analysis.combining.best import BestCombination, best_combination
+
+__all__ = ["BestCombination", "best_combination"]
