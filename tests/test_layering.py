@@ -30,6 +30,7 @@ ORDER = (
     "planner",
     "study",
     "exact",
+    "training",
     "figures",
     "sgd",
     "claims",

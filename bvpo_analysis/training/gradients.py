@@ -1,0 +1,144 @@
+"""sum_i sum_j c_ij s_ij over the pairs of a batch, by one forward and one backward pass.
+
+The coefficients come from the estimators of the analysis, evaluated at the log-probabilities of the forward pass and
+held constant; the gradient of sum_j c_j log pi_j is then sum_j c_j s_j. For the losses here that is exactly the
+gradient of the loss, since c_j = dL / d log pi_j.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from bvpo_analysis.errors import StudyError
+from bvpo_analysis.estimators import Estimator, mean_coefficients
+from bvpo_analysis.objectives import Objective
+from bvpo_analysis.records import Floats, Ints, PairLogProbs
+from bvpo_analysis.scores.log_probs import batches_by_length, log_prob_parts, pad_batch
+from bvpo_analysis.scores.plan import PairSequences, pair_log_probs
+
+
+@dataclass(frozen=True)
+class BatchGradient:
+    """One gradient of a batch and what training logs of it.
+
+    Attributes:
+        vector: [P] the sum over the pairs, all parameters flattened in order.
+        losses: [n] loss of the first draw of each pair.
+        chosen, rejected: [n] log pi_theta of its two sequences.
+        chosen_ref, rejected_ref: [n] the same under the reference.
+        tokens: tokens of the forward pass, prompts included.
+        sequences: sequences of the forward pass.
+    """
+
+    vector: torch.Tensor
+    losses: Floats
+    chosen: Floats
+    rejected: Floats
+    chosen_ref: Floats
+    rejected_ref: Floats
+    tokens: int
+    sequences: int
+
+
+def trace_rows(plan: PairSequences) -> Ints:
+    """Rows of the sequences with a trace."""
+    return np.unique(np.concatenate([plan.draws.ravel(), plan.prior.ravel(), plan.trace_only]))
+
+
+def empty_rows(plan: PairSequences) -> Ints:
+    """Rows of the empty-trace sequences."""
+    return np.unique(plan.empty)
+
+
+def batch_gradient(
+    model: torch.nn.Module,
+    parameters: Mapping[str, torch.Tensor],
+    plans: Sequence[PairSequences],
+    references: Sequence[Floats],
+    estimator: Estimator,
+    objective: Objective,
+    *,
+    empty: bool,
+    token_budget: int = 4096,
+) -> BatchGradient:
+    """The gradient of one estimator on a batch of pairs.
+
+    Args:
+        model: the policy.
+        parameters: its trainable parameters by name; they require grad.
+        plans: the pairs.
+        references: log pi_ref [m] of the sequences of each pair.
+        estimator: the gradient estimator.
+        objective: the loss, for its value.
+        empty: whether the estimator looks at empty-trace sequences, or at those with a trace.
+        token_budget: padded tokens per forward pass.
+
+    Raises:
+        StudyError: a log-probability or the gradient is not finite; the message names the prompt.
+    """
+    rows = [empty_rows(plan) if empty else trace_rows(plan) for plan in plans]
+    places = [(i, int(j)) for i, here in enumerate(rows) for j in here]
+    sequences = [plans[i].sequences[j] for i, j in places]
+    device = next(iter(parameters.values())).device
+    graph: dict[tuple[int, int], torch.Tensor] = {}
+    answers: dict[tuple[int, int], float] = {}
+    for batch in batches_by_length(sequences, token_budget):
+        trace, answer = log_prob_parts(model, parameters, *pad_batch([sequences[k] for k in batch], device))
+        for k, value, part in zip(batch, trace + answer, answer.detach(), strict=True):
+            graph[places[k]] = value
+            answers[places[k]] = float(part)
+
+    total = torch.zeros((), device=device)
+    losses, sides = [], []
+    for i, (plan, reference, here) in enumerate(zip(plans, references, rows, strict=True)):
+        logs = _log_probs(plan, reference, {int(j): float(graph[i, int(j)].detach()) for j in here}, answers, i)
+        coefficients = mean_coefficients(estimator, logs)
+        for j in here:
+            total = total + float(coefficients[j]) * graph[i, int(j)]
+        first = plan.empty if empty else plan.draws[0]
+        sides.append((*logs.log_prob[first], *logs.log_prob_ref[first]))
+        losses.append(_loss(objective, logs, first))
+    vector = torch.cat([g.flatten() for g in torch.autograd.grad(total, list(parameters.values()))])
+    if not bool(torch.isfinite(vector).all()):
+        raise StudyError(
+            f"the gradient is not finite on the batch with prompts {', '.join(p.pair.prompt_id for p in plans[:3])}; "
+            "use a smaller learning rate or clip the gradient"
+        )
+    chosen, rejected, chosen_ref, rejected_ref = np.array(sides).T
+    return BatchGradient(
+        vector=vector,
+        losses=np.array(losses),
+        chosen=chosen,
+        rejected=rejected,
+        chosen_ref=chosen_ref,
+        rejected_ref=rejected_ref,
+        tokens=sum(len(sequence.ids) for sequence in sequences),
+        sequences=len(sequences),
+    )
+
+
+def _log_probs(
+    plan: PairSequences,
+    reference: Floats,
+    current: Mapping[int, float],
+    answers: Mapping[tuple[int, int], float],
+    i: int,
+) -> PairLogProbs:
+    """Log-probabilities of a pair; rows that this gradient does not look at keep those of the reference."""
+    log_prob, answer = reference.copy(), np.zeros_like(reference)
+    for j, value in current.items():
+        if not np.isfinite(value):
+            raise StudyError(
+                f"prompt {plan.pair.prompt_id!r}: log pi = {value}; the weights have left the range of numbers, use a "
+                "smaller learning rate or clip the gradient"
+            )
+        log_prob[j], answer[j] = value, answers[i, j]
+    return pair_log_probs(plan, log_prob - answer, answer, reference)
+
+
+def _loss(objective: Objective, logs: PairLogProbs, draw: Ints) -> float:
+    columns = [torch.tensor([value]) for source in (logs.log_prob, logs.log_prob_ref) for value in source[draw]]
+    lengths = [torch.tensor([float(n)]) for n in logs.tokens[draw]]
+    return float(objective.loss(*columns, *lengths))

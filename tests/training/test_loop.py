@@ -1,0 +1,199 @@
+"""Runs: they lower the loss, resume to the same bits, stop when they should, and refuse what they cannot do."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from bvpo_analysis.errors import InputError, StudyError
+from bvpo_analysis.lrm.loading import load_model
+from bvpo_analysis.preferences.shipped import shipped_pairs
+from bvpo_analysis.training import TrainConfig, train
+from bvpo_analysis.training.batches import BatchOrder
+from bvpo_analysis.training.checkpoints import load_checkpoint
+
+PAIRS = shipped_pairs("style", limit=8)
+SHORT = {"batch_size": 4, "steps": 6, "lr": 3e-4, "save_every": 2, "warmup": 0.0}
+
+
+def fresh(config, **options):
+    return train(config, load_model(), PAIRS, **options)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"method": "dpo"},
+        {"method": "empty"},
+        {"method": "bvpo", "alpha": 0.5},
+        {"method": "mixed_data"},
+        {"method": "multi_trace", "traces": 2, "combination": "marginal"},
+        {"method": "multi_trace", "traces": 2, "combination": "average"},
+    ],
+    ids=lambda m: "-".join(str(v) for v in m.values()),
+)
+def test_every_method_lowers_its_loss(method):
+    """Catches ascent, and a gradient of something else."""
+    options = {"batch_size": 8, "steps": 5, "lr": 3e-4, "warmup": 0.0, "final_rate": 1.0} | method
+    log = fresh(TrainConfig(**options)).log
+    assert log[0]["loss"] == pytest.approx(np.log(2), abs=1e-4)
+    assert log[4]["loss"] < log[0]["loss"] - 0.002
+    # Mixed data: two steps see every row, with and without a trace, once.
+    weight = np.mean([row["alpha"] for row in log[:4]])
+    assert weight == {"empty": 0.0, "bvpo": 0.5, "mixed_data": 0.5}.get(method["method"], 1.0)
+
+
+def test_a_mix_at_the_ends_is_the_method_alone():
+    """Catches exchanged weights: alpha = 1 trains as dpo, alpha = 0 as empty."""
+    for alpha, method in ((1.0, "dpo"), (0.0, "empty")):
+        mixed, alone = load_model(), load_model()
+        train(TrainConfig(alpha=alpha, **SHORT), mixed, PAIRS)
+        train(TrainConfig(method=method, **SHORT), alone, PAIRS)
+        for a, b in zip(mixed.model.parameters(), alone.model.parameters(), strict=True):
+            assert torch.allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path, optimiser):
+    """Catches state that is not in the checkpoint: optimiser, running moments, noise, order of the batches."""
+    config = TrainConfig(alpha="james_stein", optimiser=optimiser, momentum=0.5, **(SHORT | {"steps": 8}))
+    whole, halted = tmp_path / "whole", tmp_path / "halted"
+    whole.mkdir()
+    halted.mkdir()
+    expected = fresh(config, folder=whole)
+
+    def stop(step, lrm):
+        if step >= 5:
+            raise KeyboardInterrupt
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            TrainConfig(**(config_dict(config) | {"evaluate_every": 1})), load_model(), PAIRS, halted, callbacks=[stop]
+        )
+    assert load_checkpoint(halted / "checkpoint.safetensors").step == 4
+    found = train(config, load_model(), PAIRS, halted, resume=True)
+    assert found.log == expected.log
+    assert (halted / "log.jsonl").read_bytes() == (whole / "log.jsonl").read_bytes()
+    ends = [load_checkpoint(folder / "checkpoint.safetensors") for folder in (whole, halted)]
+    for name, value in ends[0].parameters.items():
+        assert torch.equal(value, ends[1].parameters[name])
+    assert len(json.loads((whole / "log.jsonl").read_text().splitlines()[0])) > 10
+
+
+def config_dict(config):
+    return {name: getattr(config, name) for name in config.__dataclass_fields__}
+
+
+def test_early_stopping_waits_for_its_patience():
+    """Catches a run that stops at once, or never."""
+    seen = []
+
+    def accuracy(step, lrm):
+        seen.append(step)
+        return {"eval/accuracy": {0: 0.5, 1: 0.7}.get(step, 0.6)}
+
+    run = fresh(TrainConfig(**(SHORT | {"evaluate_every": 1, "patience": 2})), callbacks=[accuracy])
+    assert run.stopped == "held-out accuracy has not risen for 2 evaluations"
+    assert run.steps == 3
+    assert seen[:4] == [0, 1, 2, 3]
+
+
+def test_clipping_bounds_the_step():
+    """Catches clipping of a part, or of nothing: plain SGD moves by rate x clip at most."""
+    before, lrm = load_model(), load_model()
+    train(TrainConfig(**(SHORT | {"steps": 1}), optimiser="sgd", clip=1e-3), lrm, PAIRS)
+    pairs = zip(before.model.parameters(), lrm.model.parameters(), strict=True)
+    moved = torch.cat([(a - b).flatten() for a, b in pairs]).norm()
+    assert float(moved) == pytest.approx(3e-4 * 1e-3, rel=1e-2)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path):
+    config = TrainConfig(**(SHORT | {"lr": 1e6, "optimiser": "sgd", "clip": None, "save_every": 1, "steps": 50}))
+    with pytest.raises(StudyError, match="smaller learning rate"):
+        fresh(config, folder=tmp_path)
+    held = load_checkpoint(tmp_path / "checkpoint.safetensors")
+    assert held.step >= 1
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == held.step
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"batch_size": 16}, "--batch-size 16 is more than the 8 rows"),
+        ({"method": "multi_trace", "traces": 9}, "has 4 .*traces per answer|traces"),
+    ],
+)
+def test_data_that_do_not_suffice(options, says):
+    with pytest.raises(InputError, match=says):
+        fresh(TrainConfig(**(SHORT | options)))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"method": "ppo"}, "--method must be one of dpo, empty"),
+        ({"alpha": 2.0}, r"--alpha must be in \[0, 1\]"),
+        ({"steps": 0}, "--steps must be a positive whole number"),
+        ({"lr": -1.0}, "--lr must be a positive number"),
+        ({"batch_size": 3}, "--batch-size 3 must be a multiple of --micro-batches 2"),
+        ({"alpha": "auto", "batch_size": 3, "micro_batches": 3}, "needs an even number of --micro-batches"),
+        ({"method": "multi_trace"}, "multi_trace needs --traces 2 or more"),
+        ({"combination": "sum"}, "--combination must be one of average, marginal"),
+        ({"model": "m"}, "--model needs --data"),
+    ],
+)
+def test_options_out_of_range(options, says):
+    with pytest.raises(InputError, match=says):
+        TrainConfig(**options)
+
+
+def test_a_configuration_replays(tmp_path):
+    config = TrainConfig(alpha="auto", steps=7, clip=None)
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    assert TrainConfig.from_yaml(tmp_path / "config.yaml") == config
+    assert TrainConfig.from_yaml(tmp_path / "config.yaml", {"steps": 8}).steps == 8
+    (tmp_path / "config.yaml").write_text("stepps: 3\n")
+    with pytest.raises(InputError, match="unknown option 'stepps'"):
+        TrainConfig.from_yaml(tmp_path / "config.yaml")
+
+
+def test_an_epoch_sees_every_row_once_and_epochs_differ():
+    """Catches sampling with replacement and an order that repeats."""
+    order = BatchOrder(rows=6, batch_size=4, seed=1)
+    rows = [i for step in range(6) for i in order.batch(step)]
+    epochs = [rows[k : k + 6] for k in range(0, 24, 6)]
+    assert all(sorted(epoch) == list(range(6)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+    assert order.epoch(3) == 2.0
+    with pytest.raises(ValueError, match=r"batch_size must be in 1..6"):
+        BatchOrder(rows=6, batch_size=7)
+
+
+TWO_PROCESSES = """
+import json, os, sys, torch
+torch.set_num_threads(1)
+from bvpo_analysis import load_model, shipped_pairs
+from bvpo_analysis.training import TrainConfig, train
+run = train(TrainConfig(alpha="auto", batch_size=8, steps=7, lr=3e-4), load_model(), shipped_pairs("style", limit=8))
+if os.environ.get("RANK", "0") == "0":
+    print(json.dumps([[row[k] for k in ("alpha", "grad_norm")] for row in run.log[:-1]]))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one(tmp_path):
+    """Catches a mean of means and a weight that differs between processes."""
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    one, two = (
+        subprocess.run(command, capture_output=True, text=True, env=environment, check=True, timeout=300).stdout
+        for command in ([sys.executable, str(script)], launch)
+    )
+    np.testing.assert_allclose(json.loads(two.strip().splitlines()[-1]), json.loads(one.strip()), rtol=2e-4)
