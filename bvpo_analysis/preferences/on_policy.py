@@ -21,6 +21,9 @@ from bvpo_analysis.lrm.loading import ReasoningModel
 from bvpo_analysis.lrm.sampling import row_seed, sample_completions
 from bvpo_analysis.records import Completion, PreferencePair
 
+Score = Callable[[str, str], float | None]
+"""(prompt text, answer) -> reward."""
+
 Rule = Callable[[str, Sequence[str]], tuple[int, int] | None]
 """(prompt text, answers) -> indices of the chosen and the rejected answer, or None for a tie."""
 
@@ -38,6 +41,7 @@ class BuildCounts:
         no_empty_pair: prompts dropped because it found none among the empty-trace answers.
         no_traces: prompts dropped because further posterior traces were not found in time.
         completions: thinking completions sampled for pairing.
+        empty_unclosed: completions without thinking whose turn never ended, of as many as ``completions``.
         rejection_completions: completions sampled for further posterior traces.
         prior_completions: completions sampled for prior traces.
         prior_unclosed: those among them whose trace never closed, which gives no prior trace.
@@ -49,6 +53,7 @@ class BuildCounts:
     no_empty_pair: int = 0
     no_traces: int = 0
     completions: int = 0
+    empty_unclosed: int = 0
     rejection_completions: int = 0
     prior_completions: int = 0
     prior_unclosed: int = 0
@@ -112,7 +117,7 @@ def build_pairs(
     *,
     samples: int = 5,
     meta: Mapping[str, Any] | None = None,
-    score: Callable[[str, str], float | None] | None = None,
+    score: Score | None = None,
     counts: BuildCounts | None = None,
 ) -> list[PreferencePair]:
     """Pair the completions of each prompt by a rule that reads answers only.
@@ -130,6 +135,31 @@ def build_pairs(
         Pairs with their generating traces and own empty-trace answers, in prompt order.
     """
     counts = counts if counts is not None else BuildCounts()
+    candidates = sample_candidates(sampler, prompts, samples=samples, counts=counts)
+    meta = {"temperature": sampler.temperature, **(meta or {})}
+    pairs = [
+        choose_pair(prompt_id, prompt, here, rule, meta=meta, score=score, counts=counts)
+        for (prompt_id, prompt), here in zip(prompts, candidates, strict=True)
+    ]
+    return [pair for pair in pairs if pair is not None]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The usable completions of one prompt: with thinking, and answers without."""
+
+    thinking: tuple[Completion, ...]
+    without: tuple[str, ...]
+
+
+def sample_candidates(
+    sampler: OnPolicySampler,
+    prompts: Sequence[tuple[str, Sequence[Message]]],
+    *,
+    samples: int,
+    counts: BuildCounts,
+) -> list[Candidates]:
+    """``samples`` completions of each prompt with thinking and as many without; those that never end are counted."""
 
     def requests(purpose: str) -> list[tuple[str, Sequence[Message], str, int]]:
         return [(prompt_id, prompt, purpose, k) for prompt_id, prompt in prompts for k in range(samples)]
@@ -139,32 +169,47 @@ def build_pairs(
     counts.prompts += len(prompts)
     counts.completions += len(thinking)
     counts.unclosed += sum(completion is None for completion in thinking)
-    pairs = []
-    for i, (prompt_id, prompt) in enumerate(prompts):
-        text = prompt[-1]["content"]
-        here = [c for c in thinking[i * samples : (i + 1) * samples] if c is not None]
-        answers = [a for a in empties[i * samples : (i + 1) * samples] if a is not None]
-        pick, pick_empty = rule(text, [c.answer for c in here]), rule(text, answers)
-        if pick is None or here[pick[0]].answer == here[pick[1]].answer:
-            counts.no_pair += 1
-        elif pick_empty is None or answers[pick_empty[0]] == answers[pick_empty[1]]:
-            counts.no_empty_pair += 1
-        else:
-            chosen, rejected = here[pick[0]], here[pick[1]]
-            pairs.append(
-                PreferencePair(
-                    prompt_id=prompt_id,
-                    prompt=tuple(prompt),
-                    chosen=chosen,
-                    rejected=rejected,
-                    empty_chosen=answers[pick_empty[0]],
-                    empty_rejected=answers[pick_empty[1]],
-                    score_chosen=score(text, chosen.answer) if score else None,
-                    score_rejected=score(text, rejected.answer) if score else None,
-                    meta={"temperature": sampler.temperature, **(meta or {})},
-                )
-            )
-    return pairs
+    counts.empty_unclosed += sum(answer is None for answer in empties)
+    return [
+        Candidates(
+            tuple(c for c in thinking[i * samples : (i + 1) * samples] if c is not None),
+            tuple(a for a in empties[i * samples : (i + 1) * samples] if a is not None),
+        )
+        for i in range(len(prompts))
+    ]
+
+
+def choose_pair(
+    prompt_id: str,
+    prompt: Sequence[Message],
+    candidates: Candidates,
+    rule: Rule,
+    *,
+    meta: Mapping[str, Any],
+    score: Score | None,
+    counts: BuildCounts,
+) -> PreferencePair | None:
+    """The pair that a rule picks among the completions of one prompt; None, and counted, if it picks none."""
+    text, here, answers = prompt[-1]["content"], candidates.thinking, candidates.without
+    pick, pick_empty = rule(text, [c.answer for c in here]), rule(text, answers)
+    if pick is None or here[pick[0]].answer == here[pick[1]].answer:
+        counts.no_pair += 1
+        return None
+    if pick_empty is None or answers[pick_empty[0]] == answers[pick_empty[1]]:
+        counts.no_empty_pair += 1
+        return None
+    chosen, rejected = here[pick[0]], here[pick[1]]
+    return PreferencePair(
+        prompt_id=prompt_id,
+        prompt=tuple(prompt),
+        chosen=chosen,
+        rejected=rejected,
+        empty_chosen=answers[pick_empty[0]],
+        empty_rejected=answers[pick_empty[1]],
+        score_chosen=score(text, chosen.answer) if score else None,
+        score_rejected=score(text, rejected.answer) if score else None,
+        meta=dict(meta),
+    )
 
 
 @dataclass
