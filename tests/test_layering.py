@@ -30,6 +30,7 @@ ORDER = (
     "planner",
     "study",
     "exact",
+    "off_reference",
     "training",
     "figures",
     "sgd",

@@ -1,0 +1,25 @@
+"""Off the reference: what a step away from theta_ref does to b_t, to the weights, and to what samples can tell.
+
+Predictions (``leading_bias``) and the shift of the traces (``shift``) are plain arrays. Checkpoints, the path through
+parameter space and the sampled studies need a language model and are imported by their module names.
+
+    >>> from bvpo_analysis.off_reference import stale_trace_bias, trace_shift
+"""
+
+from bvpo_analysis.off_reference.leading_bias import (
+    fresh_trace_bias,
+    small_beta_trace_bias,
+    stale_trace_bias,
+    with_fresh_traces,
+)
+from bvpo_analysis.off_reference.shift import TraceShift, trace_shift, weight_if_unbiased
+
+__all__ = [
+    "TraceShift",
+    "fresh_trace_bias",
+    "small_beta_trace_bias",
+    "stale_trace_bias",
+    "trace_shift",
+    "weight_if_unbiased",
+    "with_fresh_traces",
+]
