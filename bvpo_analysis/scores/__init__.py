@@ -9,6 +9,7 @@ from bvpo_analysis.scores.choice import ENGINE_NAMES, ENGINES, score_engine
 from bvpo_analysis.scores.engines import LoopEngine, ScoreEngine, VmapEngine
 from bvpo_analysis.scores.hooks import HooksEngine
 from bvpo_analysis.scores.log_probs import sequence_log_probs
+from bvpo_analysis.scores.metric import MetricEngine, adam_metric, adam_metric_from_state
 from bvpo_analysis.scores.passes import score_pairs
 from bvpo_analysis.scores.plan import PairSequences, pair_log_probs, plan_pair
 from bvpo_analysis.scores.shards import BlockFolder, Shard, ShardFinished
@@ -20,11 +21,14 @@ __all__ = [
     "BlockFolder",
     "HooksEngine",
     "LoopEngine",
+    "MetricEngine",
     "PairSequences",
     "ScoreEngine",
     "Shard",
     "ShardFinished",
     "VmapEngine",
+    "adam_metric",
+    "adam_metric_from_state",
     "load_scores",
     "pair_log_probs",
     "plan_pair",

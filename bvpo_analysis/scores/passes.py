@@ -33,6 +33,7 @@ from bvpo_analysis.scores.blocks import BlockStore, code_version, digest
 from bvpo_analysis.scores.choice import score_engine
 from bvpo_analysis.scores.engines import ScoreEngine
 from bvpo_analysis.scores.memory import available_bytes
+from bvpo_analysis.scores.metric import MetricEngine
 from bvpo_analysis.scores.pair_work import BLOCK, BUFFER_BYTES, MeanCoefficients, PairWork, ScoredPair
 from bvpo_analysis.scores.plan import PairSequences, TraceEnumerator, plan_pair
 from bvpo_analysis.scores.shards import BlockFolder, ShardFinished
@@ -63,6 +64,7 @@ def score_pairs(
     trace_only: bool = False,
     variants: Collection[str] = (),
     parameters: str | None = None,
+    metric: torch.Tensor | None = None,
     engine: str = "auto",
     settings: Mapping[str, Any] | None = None,
     blocks: Path | BlockFolder | None = None,
@@ -81,6 +83,7 @@ def score_pairs(
         enumerate_traces: score all traces of each prompt instead of the sampled ones.
         prior, trace_only, variants: further sequences to score, see :func:`bvpo_analysis.scores.plan.plan_pair`.
         parameters: regular expression of the parameters to differentiate.
+        metric: positive [P]; every inner product becomes <s, P s'> (see :mod:`bvpo_analysis.scores.metric`).
         engine: "hooks", "vmap", "loop", or "auto": hooks where they serve the whole model, else vmap.
         settings: what the totals depend on, kept with the result.
         blocks: folder for finished blocks, or a :class:`BlockFolder` that says which of them this process does; a
@@ -91,13 +94,18 @@ def score_pairs(
         Inner products per pair and parameter group, with the log-probabilities.
 
     Raises:
-        InputError: no pairs, too few traces, unknown engine, or blocks of another run in the folder.
+        InputError: no pairs, too few traces, unknown engine, an unfit metric, or blocks of another run in the folder.
         StudyError: a log-probability is not finite, or memory does not suffice for a single sequence.
         ShardFinished: this process has done its part of the blocks and is not the one that goes on.
     """
     if not pairs:
         raise InputError("no preference pairs to score; check --data, --regime and --limit")
     scorer = score_engine(engine, lrm.model, parameters)
+    engine_name, metric_name = scorer.name, None
+    if metric is not None:
+        scorer = MetricEngine(scorer, metric)
+        metric_name = scorer.fingerprint
+        settings = {**(settings or {}), "metric": metric_name}
     plans = [
         plan_pair(
             lrm.assembler,
@@ -123,10 +131,12 @@ def score_pairs(
             },
             "data": _data_key(plans),
             "options": {
-                "engine": scorer.name,
+                "engine": engine_name,
                 "parameters": parameters,
+                "metric": metric_name,
                 "totals": list(totals or {}),
                 "device": scorer.device.type,
+                "attention": getattr(getattr(lrm.model, "config", None), "_attn_implementation", None),
                 "token budget": scorer.token_budget,
                 "buffer": BUFFER_BYTES,
                 **dict(settings or {}),
