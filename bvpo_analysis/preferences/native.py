@@ -87,7 +87,12 @@ def _trace(where: str, field: str, value: Any) -> str:
     return text
 
 
-def _prompt(where: str, value: Any) -> tuple[Mapping[str, str], ...]:
+def prompt_from(value: Any, where: str = "row") -> tuple[Mapping[str, str], ...]:
+    """A list of chat messages as a prompt.
+
+    Raises:
+        RowError: not a list of messages with known roles and text, or one that ends with the assistant's.
+    """
     if not isinstance(value, list) or not value:
         raise field_error(where, "prompt", "a non-empty list of chat messages", value)
     for message in value:
@@ -188,7 +193,7 @@ def pair_from_row(row: Any, where: str = "row") -> PreferencePair:
         _score(where, f"meta.sampler_log_prob.{key}", value)
     return PreferencePair(
         prompt_id=_text(where, "prompt_id", row["prompt_id"]),
-        prompt=_prompt(where, row["prompt"]),
+        prompt=prompt_from(row["prompt"], where),
         chosen=chosen,
         rejected=rejected,
         empty_chosen=empties[0] if empties else chosen.answer,
