@@ -105,6 +105,50 @@ def test_draws_follow_the_joint_law(model, theta):
     assert pair.draws[pair.weights == 1.0].tolist() == [[1, 4 + 3]]
 
 
+def test_the_score_of_a_trace_is_the_derivative_of_its_probability(model, theta):
+    """Catches a mean over traces, or over answers under the marginal instead of given the trace."""
+    for r in range(4):
+        by_differences = gradient(lambda x, r=r: np.log(model.prior(x)[r]), theta)
+        np.testing.assert_allclose(model.trace_scores(theta)[r], by_differences, atol=1e-9)
+
+
+def test_further_sequences_are_those_of_the_prior_traces_and_variants(model, theta):
+    """Catches rows, log-probabilities and scores of another trace, answer or part of a sequence."""
+    reference = np.zeros(5)
+    pair, scores = model.pair(theta, reference, chosen=2, rejected=0, draws=[(3, 1), (0, 2)], prior=[2, 0, 2])
+    assert not pair.enumerated
+    assert pair.draws.tolist() == [[3, 5], [0, 6]]
+    assert pair.weights.tolist() == [0.5, 0.5]
+    assert pair.support.shape == (2, 0)
+    for (chosen, rejected), alone, r in zip(pair.prior, pair.trace_only, (2, 0, 2), strict=True):
+        assert (chosen, rejected) == (r, 4 + r)
+        assert pair.log_prob[alone] == pytest.approx(np.log(model.prior(theta)[r]), rel=1e-12)
+        assert pair.log_prob_ref[alone] == pytest.approx(np.log(model.prior(reference)[r]), rel=1e-12)
+        assert (pair.log_prob_answer[alone], pair.tokens[alone], pair.tokens_answer[alone]) == (0.0, r + 1, 0)
+        np.testing.assert_array_equal(scores[alone], model.trace_scores(theta)[r])
+    for row, y in zip(pair.variants["empty_shared"], (2, 0), strict=True):
+        given = np.log(model.likelihood(theta, y)[0])
+        assert pair.log_prob[row] == pytest.approx(given, rel=1e-12)
+        assert pair.log_prob_answer[row] == pytest.approx(given, rel=1e-12)
+        assert pair.log_prob_ref[row] == pytest.approx(np.log(model.likelihood(reference, y)[0]), rel=1e-12)
+        assert (pair.tokens[row], pair.tokens_answer[row]) == (1, 1)
+        np.testing.assert_array_equal(scores[row], model.answer_score(theta, 0, y))
+    assert pair.variants["empty_generated"].tolist() == pair.empty.tolist()
+    assert pair.variants["short"].tolist() == [1, 4 + 0]
+    assert len(scores) == pair.size == 3 * 4 + 4
+
+
+@pytest.mark.parametrize("further", [{"prior": [4]}, {"prior": [-1]}, {"draws": [(0, 4)]}])
+def test_unknown_traces_are_refused(model, further):
+    with pytest.raises(ValueError, match=r"traces must be in 0\.\.3"):
+        model.pair(np.zeros(5), np.zeros(5), 0, 1, **further)
+
+
+def test_a_joint_law_beside_draws_is_refused(model):
+    with pytest.raises(ValueError, match="not both"):
+        model.pair(np.zeros(5), np.zeros(5), 0, 1, joint=np.full((4, 4), 1 / 16), draws=[(0, 0)])
+
+
 def test_large_parameters_do_not_overflow(model):
     """Catches exponentials taken before the largest energy is subtracted."""
     theta = np.full(5, 1e4)

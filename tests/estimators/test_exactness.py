@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from bvpo_analysis import mixing, shipped_pairs, theory
-from bvpo_analysis.estimators import EmptyTrace, Marginal, Trace, mean_coefficients, mix, totals_of
+from bvpo_analysis.estimators import EmptyTrace, Marginal, Pooled, Trace, mean_coefficients, mix, totals_of
 from bvpo_analysis.exact import shipped_traces
 from bvpo_analysis.lrm.loading import ReasoningModel, load_model, weights_fingerprint
 from bvpo_analysis.moments import enumerated_moments, prompt_moments
@@ -191,6 +191,29 @@ def prior_weights(logs: PairLogProbs) -> Floats:
 def test_trace_gradient_is_unbiased_at_the_reference(objective, at_reference):
     """Catches traces weighted by anything but the reference posterior (G36, G37)."""
     assert max(relative_bias(at_reference, Trace(objective), objective)) < 1e-9
+
+
+@pytest.mark.parametrize("objective", LOSSES[:2], ids=repr)
+def test_a_pool_with_a_prior_trace_is_unbiased_at_the_reference_with_less_variance(objective, at_reference):
+    """Catches weights that are not pi(y | x, r), over all (r+, r-, r) of 24 traces each (G71)."""
+    for logs, vectors in zip(at_reference.log_probs, at_reference.vectors, strict=True):
+        first, second, pool = (a.ravel() for a in np.indices((24, 24, 24)))
+        prior = np.exp((logs.log_prob - logs.log_prob_answer)[logs.support[0]])
+        chance = logs.weights.reshape(24, 24)[first, second] * (prior / prior.sum())[pool]
+        listed = replace(
+            logs,
+            draws=np.stack([logs.support[0][first], logs.support[1][second]], axis=1),
+            weights=chance,
+            enumerated=False,
+            prior=logs.support.T[pool],
+        )
+        mu = (Marginal(objective).coefficients(logs) @ vectors)[0]
+        pooled = Pooled(objective, 2).coefficients(listed)
+        mean = chance @ pooled @ vectors
+        assert np.linalg.norm(mean - mu) < 1e-9 * np.linalg.norm(mu)
+        gram = vectors @ vectors.T
+        squares = [chance @ np.einsum("rj,rj->r", c @ gram, c) for c in (pooled, Trace(objective).coefficients(listed))]
+        assert squares[0] - mean @ mean < 0.9 * (squares[1] - mean @ mean)
 
 
 def test_reference_free_losses_are_biased_from_the_first_step(at_reference):
