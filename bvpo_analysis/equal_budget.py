@@ -18,6 +18,9 @@ from bvpo_analysis.cost import Cost, Measure
 from bvpo_analysis.moments import GradientLaw, JointMoments, Moments, jackknife_estimate
 from bvpo_analysis.records import Estimate, Floats
 
+UNDETERMINED = "the error of the baseline is not clearly positive"
+"""Why a ratio is missing."""
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -37,7 +40,7 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Combination:
+class CombinationContender:
     """A combination of several estimators with the best weights >= 0 of sum one.
 
     Attributes:
@@ -170,7 +173,9 @@ def joint_mix(
     return Contender(label or f"{first} + {second}", joint.law(first, second, 1), weight, cost)
 
 
-def joint_combination(joint: JointMoments, names: Sequence[str], cost: Cost, *, label: str = "") -> Combination:
+def joint_combination(
+    joint: JointMoments, names: Sequence[str], cost: Cost, *, label: str = ""
+) -> CombinationContender:
     """A combination of several estimators of a joint study; ``cost`` is that of all, with shared sequences once.
 
     Raises:
@@ -178,11 +183,11 @@ def joint_combination(joint: JointMoments, names: Sequence[str], cost: Cost, *, 
     """
     at = [joint.index(name) for name in names]
     here = np.ix_(range(len(joint.bias_gram)), at, at)
-    return Combination(label or " + ".join(names), joint.bias_gram[here], joint.covariance[here], cost)
+    return CombinationContender(label or " + ".join(names), joint.bias_gram[here], joint.covariance[here], cost)
 
 
 def compare_at_equal_budget(
-    contenders: Sequence[Contender | Combination],
+    contenders: Sequence[Contender | CombinationContender],
     *,
     batch_size: float,
     measure: Measure = "tokens",
@@ -191,7 +196,7 @@ def compare_at_equal_budget(
     """The error of every contender at the batch size that the baseline's budget pays for.
 
     Args:
-        contenders: the baseline first; it is not a :class:`Combination`.
+        contenders: the baseline first; it is not a :class:`CombinationContender`.
         batch_size: B of the baseline.
         measure: the unit of the budget, see :meth:`bvpo_analysis.cost.Cost.of`.
         kappa: weight of the variance; 1 is the MSE.
@@ -200,7 +205,7 @@ def compare_at_equal_budget(
         ValueError: no contenders, a combination as baseline, a baseline that costs nothing in this unit, B < 1 or
             kappa <= 0, or operations without an architecture.
     """
-    if not contenders or isinstance(contenders[0], Combination):
+    if not contenders or isinstance(contenders[0], CombinationContender):
         raise ValueError("the first contender must be a single estimator or a mix of two, the baseline")
     if not batch_size >= 1 or not kappa > 0:
         raise ValueError(f"batch_size must be at least 1 and kappa positive, got {batch_size} and {kappa}")
@@ -224,7 +229,7 @@ def compare_at_equal_budget(
             note = f"the budget pays for {size[0]:.2g} of a prompt"
             rows.append(EqualBudgetRow(contender.label, (), price, prompts, None, None, note))
             continue
-        if isinstance(contender, Combination):
+        if isinstance(contender, CombinationContender):
             rows.append(_combination_row(contender, size, price, prompts, (reference, base_weight), kappa))
             continue
         law = batch_law(contender.law, size)
@@ -239,7 +244,7 @@ def compare_at_equal_budget(
                 batch_size=prompts,
                 error=mixing.error(law, weight, kappa),
                 relative=relative,
-                note="" if relative is not None else "the error of the baseline is not clearly positive",
+                note="" if relative is not None else UNDETERMINED,
             )
         )
     return tuple(rows)
@@ -250,20 +255,20 @@ def _weights(contender: Contender, law: GradientLaw, kappa: float) -> ArrayLike:
 
 
 def _combination_row(
-    contender: Combination,
+    contender: CombinationContender,
     size: Floats,
     price: Estimate,
     prompts: Estimate,
     baseline: tuple[GradientLaw, ArrayLike],
     kappa: float,
 ) -> EqualBudgetRow:
-    """Weights are chosen, and the error taken, at the nearest moments that some law can have."""
-    moments = contender.bias_gram + kappa / size[:, None, None] * contender.covariance
-    solved = [theory.simplex_combination(_positive_part(m)) for m in moments]
+    """Weights and error at the positive semidefinite parts of bias Gram and covariance, as for any best combination."""
+    bias, noise = _positive_parts(contender.bias_gram), _positive_parts(contender.covariance)
+    moments = bias + kappa / size[:, None, None] * noise
+    solved = [theory.simplex_combination(m) for m in moments]
     values = np.array([s.value for s in solved])
     base = mixing.error_parts(*baseline, kappa).total
     determined = jackknife_estimate(base).ci_low > 0 or len(base) == 1
-    note = "weights and error are taken at the positive part of the estimated error moments"
     return EqualBudgetRow(
         label=contender.label,
         weights=tuple(float(w) for w in solved[0].weights),
@@ -271,14 +276,14 @@ def _combination_row(
         batch_size=prompts,
         error=_positive(jackknife_estimate(values)),
         relative=_positive(jackknife_estimate(values / base)) if determined else None,
-        note=note,
+        note="" if determined else UNDETERMINED,
     )
 
 
-def _positive_part(moments: Floats) -> Floats:
-    """The nearest positive semidefinite matrix: an unbiased estimate may have negative eigenvalues."""
-    values, vectors = np.linalg.eigh((moments + moments.T) / 2)
-    return np.asarray((vectors * np.maximum(values, 0.0)) @ vectors.T)
+def _positive_parts(matrices: Floats) -> Floats:
+    """The nearest positive semidefinite matrices, [n + 1, J, J]: unbiased estimates may have negative eigenvalues."""
+    values, vectors = np.linalg.eigh((matrices + matrices.swapaxes(-1, -2)) / 2)
+    return np.asarray((vectors * np.maximum(values, 0.0)[..., None, :]) @ vectors.swapaxes(-1, -2))
 
 
 def _positive(estimate: Estimate) -> Estimate:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bvpo_analysis import mixing, theory
+from bvpo_analysis.combining import best_combination
 from bvpo_analysis.cost import Cost, exact_mean_cost, mean_cost, pair_cost
 from bvpo_analysis.equal_budget import (
     Contender,
@@ -16,7 +17,7 @@ from bvpo_analysis.equal_budget import (
     joint_mix,
     pair_contenders,
 )
-from bvpo_analysis.estimators import EmptyTrace, Marginal, Trace, mix
+from bvpo_analysis.estimators import EmptyTrace, Marginal, MultiTrace, Trace, mix
 from bvpo_analysis.moments import enumerated_moments, joint_moments, population_moments
 from bvpo_analysis.moments.resampling import EnumeratedPopulation
 from bvpo_analysis.objectives import DPO
@@ -57,7 +58,7 @@ def exact(population):
 
 @pytest.fixture(scope="module")
 def sample(population):
-    return population.sample(np.random.default_rng(5), 40, 4, TRACE, EMPTY)
+    return population.sample(np.random.default_rng(5), 40, 4, TRACE, EMPTY, MultiTrace(LOSS, 2))
 
 
 def costs_of(scores, estimator, mean):
@@ -183,6 +184,20 @@ def test_joint_moments_and_pair_moments_agree(sample):
     assert combined.weights == pytest.approx(mixed.weights, rel=1e-6)
     assert combined.error.value == pytest.approx(mixed.error.value, rel=1e-6)
     assert combined.relative.se == pytest.approx(mixed.relative.se, rel=1e-3)
+
+
+def test_a_combination_is_the_best_one_at_the_batch_size_it_pays_for(sample):
+    """Three estimators; the oracle is the module of best combinations, with costs that carry no noise."""
+    estimators = {"trace": TRACE, "mean_of_2": MultiTrace(LOSS, 2), "empty": EMPTY}
+    joint = joint_moments(sample, estimators, target="trace", unbiased=("mean_of_2",))
+    contenders = [*joint_contenders(joint, {"trace": tokens(10.0)})]
+    contenders.append(joint_combination(joint, tuple(estimators), tokens(25.0), label="all three"))
+    _, row = compare_at_equal_budget(contenders, batch_size=20, kappa=0.7)
+    best = best_combination(joint, 8.0, 0.7)
+    assert row.batch_size.value == pytest.approx(8.0)
+    assert row.label == "all three"
+    assert row.weights == pytest.approx([w.value for w in best.weights], abs=1e-7)
+    assert (row.error.value, row.error.se) == pytest.approx((best.error.value, best.error.se), rel=1e-6)
 
 
 def test_what_the_budget_does_not_pay_for_is_said(exact):
