@@ -97,6 +97,30 @@ def test_one_token_has_the_softmax_law(model, tokenizer, draw, temperature):
     assert stats.chisquare(observed, expected).pvalue > 1e-3
 
 
+@pytest.mark.parametrize(("top_p", "top_k", "temperature"), [(0.8, 0, 1.0), (1.0, 7, 1.0), (0.7, 12, 2.0)])
+def test_a_restricted_law_is_the_softmax_on_the_tokens_it_keeps(model, tokenizer, draw, top_p, top_k, temperature):
+    """Kept tokens found with plain loops: the top_k likeliest, then as many as it takes to reach top_p of these."""
+    ids = tokenizer(prompt_text("a3b7c2d9", empty=True))["input_ids"]
+    with torch.no_grad():
+        p = torch.softmax(model(input_ids=torch.tensor([ids])).logits[0, -1].double() / temperature, -1).numpy()
+    order = sorted(range(len(p)), key=lambda v: -p[v])[: top_k or None]
+    kept, mass, whole = [], 0.0, p[order].sum()
+    for v in order:
+        if mass < top_p * whole:
+            kept.append(v)
+        mass += p[v]
+    assert 3 <= len(kept) < len(p)
+    n = 1_500
+    seeds = [row_seed(13, "cut", str(top_k), i) for i in range(n)]
+    options = {"max_new_tokens": 1, "temperature": temperature, "top_p": top_p, "top_k": top_k}
+    tokens = draw([ids] * n, seeds, batch_size=1_500, **options)
+    counts = np.bincount([t[0] for t in tokens], minlength=len(p))
+    assert counts[kept].sum() == n
+    expected = n * p[kept] / p[kept].sum()
+    assert expected.min() > 5
+    assert stats.chisquare(counts[kept], expected).pvalue > 1e-3  # false alarm with another seed: once in 1000
+
+
 def test_a_second_token_is_drawn_independently_given_the_first(model, tokenizer, draw):
     """Joint law of digit and letter against exact products of conditionals: noise must be fresh at every
     step."""
@@ -141,6 +165,8 @@ def test_the_models_generation_defaults_neither_shape_samples_nor_get_lost(model
         ([[1], [2]], [0], {}, "2 prompts but 1 seeds"),
         ([[1]], [0], {"temperature": 0.0}, "temperature must be positive"),
         ([[1]], [0], {"temperature": float("nan")}, "temperature must be positive"),
+        ([[1]], [0], {"top_p": 0.0}, "top-p must lie in"),
+        ([[1]], [0], {"top_k": -1}, "top-k must be a whole number"),
         ([[1], []], [0, 1], {}, "at least one token"),
     ],
 )
