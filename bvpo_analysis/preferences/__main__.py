@@ -167,6 +167,8 @@ def _build(options: argparse.Namespace) -> int:
         if count:
             print(f"left out: {count} ({reason})")
     print(f"completions that never ended: {report.unclosed:.1%} with thinking, {report.empty_unclosed:.1%} without")
+    if counts.respelt:
+        print(f"completions that the tokenizer spells in other tokens than were generated: {counts.respelt}")
     if counts.unclosed:
         print("warning: leaving them out conditions the policy on short traces; use a larger --max-tokens")
     if settings.temperature != 1:

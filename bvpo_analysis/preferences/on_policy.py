@@ -17,6 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from bvpo_analysis.errors import InputError
 from bvpo_analysis.lrm.loading import ReasoningModel
 from bvpo_analysis.lrm.sampling import row_seed, sample_completions
 from bvpo_analysis.records import Completion, PreferencePair
@@ -42,6 +43,8 @@ class BuildCounts:
         no_traces: prompts dropped because further posterior traces were not found in time.
         completions: thinking completions sampled for pairing.
         empty_unclosed: completions without thinking whose turn never ended, of as many as ``completions``.
+        respelt: thinking completions whose text is encoded in other tokens than were generated; what is scored is then
+            not quite what was sampled.
         rejection_completions: completions sampled for further posterior traces.
         prior_completions: completions sampled for prior traces.
         prior_unclosed: those among them whose trace never closed, which gives no prior trace.
@@ -54,6 +57,7 @@ class BuildCounts:
     no_traces: int = 0
     completions: int = 0
     empty_unclosed: int = 0
+    respelt: int = 0
     rejection_completions: int = 0
     prior_completions: int = 0
     prior_unclosed: int = 0
@@ -78,24 +82,43 @@ class OnPolicySampler:
     batch_size: int = 512
 
     def _sample(self, requests: Sequence[tuple[str, Sequence[Message], str, int]], *, empty: bool) -> list[list[int]]:
-        prompts = [self.lrm.assembler.prompt(prompt, empty=empty) for _, prompt, _, _ in requests]
+        assembler = self.lrm.assembler
+        prompts = [assembler.prompt(prompt, empty=empty) for _, prompt, _, _ in requests]
         seeds = [row_seed(self.seed, prompt_id, purpose, index) for prompt_id, _, purpose, index in requests]
-        tokenizer = self.lrm.tokenizer
-        return sample_completions(
+        room = self.max_new_tokens
+        if assembler.context is not None and prompts:
+            room = min(room, assembler.context - min(map(len, prompts)))
+            if max(map(len, prompts)) >= assembler.context:
+                worst = max(range(len(prompts)), key=lambda i: len(prompts[i]))
+                raise InputError(
+                    f"prompt {requests[worst][0]!r} has {len(prompts[worst])} tokens, which leaves nothing of the "
+                    f"model's context of {assembler.context}; drop or shorten it"
+                )
+        drawn = sample_completions(
             self.lrm.model,
             prompts,
             seeds,
-            max_new_tokens=self.max_new_tokens,
+            max_new_tokens=room,
             temperature=self.temperature,
-            eos_id=tokenizer.eos_token_id,
-            pad_id=tokenizer.pad_token_id,
+            eos_id=assembler.stop_ids,
+            pad_id=assembler.pad_id,
             batch_size=self.batch_size,
         )
+        # A turn that runs over the context is cut off there, whatever room a neighbour with a shorter prompt had.
+        most = [room if assembler.context is None else assembler.context - len(prompt) for prompt in prompts]
+        return [ids[:length] for ids, length in zip(drawn, most, strict=True)]
 
-    def thinking(self, requests: Sequence[tuple[str, Sequence[Message], str, int]]) -> list[Completion | None]:
-        """Completions with a trace for (prompt id, prompt, purpose, index) requests; None for unclosed ones."""
-        turns = [self.lrm.assembler.split(ids) for ids in self._sample(requests, empty=False)]
-        return [None if answer is None else Completion(answer, trace) for trace, answer in turns]
+    def thinking(
+        self, requests: Sequence[tuple[str, Sequence[Message], str, int]], *, counts: "BuildCounts | None" = None
+    ) -> list[Completion | None]:
+        """Completions with a trace for (prompt id, prompt, purpose, index) requests; None for unclosed ones.
+
+        ``counts.respelt`` is increased by those whose text is encoded in other tokens than were generated.
+        """
+        turns = [self.lrm.assembler.read(ids) for ids in self._sample(requests, empty=False)]
+        if counts is not None:
+            counts.respelt += sum(turn.complete and not turn.canonical for turn in turns)
+        return [None if turn.answer is None else Completion(turn.answer, turn.trace) for turn in turns]
 
     def traces(self, requests: Sequence[tuple[str, Sequence[Message], str, int]]) -> list[str | None]:
         """Traces for the same requests, whatever follows them; None for those that never close."""
@@ -103,11 +126,7 @@ class OnPolicySampler:
 
     def without_thinking(self, requests: Sequence[tuple[str, Sequence[Message], str, int]]) -> list[str | None]:
         """Answers after the prefilled empty block; None for those that never end."""
-        eos, tokenizer = self.lrm.tokenizer.eos_token_id, self.lrm.tokenizer
-        return [
-            tokenizer.decode(ids[:-1], clean_up_tokenization_spaces=False) if ids and ids[-1] == eos else None
-            for ids in self._sample(requests, empty=True)
-        ]
+        return [self.lrm.assembler.read_answer(ids).answer for ids in self._sample(requests, empty=True)]
 
 
 def build_pairs(
@@ -164,7 +183,7 @@ def sample_candidates(
     def requests(purpose: str) -> list[tuple[str, Sequence[Message], str, int]]:
         return [(prompt_id, prompt, purpose, k) for prompt_id, prompt in prompts for k in range(samples)]
 
-    thinking = sampler.thinking(requests("think"))
+    thinking = sampler.thinking(requests("think"), counts=counts)
     empties = sampler.without_thinking(requests("empty"))
     counts.prompts += len(prompts)
     counts.completions += len(thinking)
