@@ -185,9 +185,7 @@ def _merge(options: argparse.Namespace) -> int:
     write_pairs(options.output, merged.pairs)
     print(f"{options.output}: {len(merged.pairs)} pairs")
     if options.empty_data:
-        print(
-            f"with answers of their own for the empty trace: {merged.with_empty}; rows not used: {merged.unused_empty}"
-        )
+        print(f"with empty-trace answers of their own: {merged.with_empty}; rows not used: {merged.unused_empty}")
     for reason, count in merged.dropped.items():
         print(f"left out: {count} ({reason})")
     return 0

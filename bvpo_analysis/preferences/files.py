@@ -81,7 +81,7 @@ def _line(path: Path, number: int, line: bytes) -> Iterator[Record]:
         )
         return
     if text.strip():
-        yield _parsed(where, text)
+        yield _parsed(where, text.rstrip("\r\n"))
 
 
 def _parsed(where: str, text: str) -> Record:

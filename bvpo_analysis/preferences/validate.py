@@ -85,7 +85,7 @@ class Validation:
         mistakes: rows that must be mended, by reason (keys of ``REASONS``).
         dropped: rows that the format leaves out, by reason.
         counts: what the format counted beside rows, such as responses that never closed.
-        problems: the first ten rows of either kind, one line each.
+        problems: the first ten of these rows, one line each, those to mend before those left out.
         ignored: columns that are not used.
         unit: "characters" or "tokens", of all lengths.
         trace_lengths, answer_lengths: of both sides.
@@ -168,15 +168,15 @@ def validate(
     pairs: list[PreferencePair] = []
     places: list[str] = []
     mistakes, dropped = Counter[str](), Counter[str]()
-    problems: list[str] = []
+    problems: dict[bool, list[str]] = {True: [], False: []}
     for result in row_results(source, format=format, one_per_prompt=one_per_prompt, facts=facts):
         if result.pair is not None:
             pairs.append(result.pair)
             places.append(result.where)
             continue
         (mistakes if result.fatal else dropped)[result.reason] += 1
-        if len(problems) < SHOWN:
-            problems.append(result.problem if result.fatal else f"{result.problem} (left out)")
+        if len(problems[result.fatal]) < SHOWN:
+            problems[result.fatal].append(result.problem if result.fatal else f"{result.problem} (left out)")
     lengths = _lengths(pairs, lrm)
     context = lrm.assembler.context if lrm is not None else None
     beyond: list[bool] = []
@@ -208,7 +208,7 @@ def validate(
         mistakes=dict(mistakes.most_common()),
         dropped=dict(dropped.most_common()),
         counts=dict(facts.counts),
-        problems=tuple(problems),
+        problems=tuple([*problems[True], *problems[False]][:SHOWN]),
         ignored=tuple(sorted(facts.ignored)),
         unit=lengths.unit,
         trace_lengths=Quantiles.of(lengths.traces),
@@ -306,21 +306,21 @@ def _with_alerts(found: Validation) -> Validation:
         alerts.append(f"{found.over_limit:.1%} of the completions are longer than the limit of {found.limit}")
     if found.other_temperature:
         alerts.append(
-            f"{found.other_temperature} pairs were sampled at a temperature other than 1: their traces are no draws "
-            "from the posterior of the model, so the trace-based gradient is biased"
+            f"sampled at a temperature other than 1: {found.other_temperature} of {found.pairs} pairs; their traces "
+            "are no draws from the posterior of the model, so the trace-based gradient is biased"
         )
     if found.pairs and found.empty_own < found.pairs:
         alerts.append(
-            f"{found.pairs - found.empty_own} pairs have no answers of their own for the empty trace; y+ and y- serve "
-            "instead (merge adds a file of answers generated without thinking)"
+            f"no answers of their own for the empty trace in {found.pairs - found.empty_own} of {found.pairs} pairs; y+ "
+            "and y- serve instead (merge adds a file of answers generated without thinking)"
         )
     if found.duplicate_prompts:
         alerts.append(
-            f"{found.duplicate_prompts} pairs repeat the prompt of another pair under another prompt_id; prompts are "
-            "the clusters of every interval, so intervals come out too narrow"
+            f"the prompt of another pair under another prompt_id in {found.duplicate_prompts} of {found.pairs} pairs; "
+            "prompts are the clusters of every interval, so intervals come out too narrow"
         )
     if found.reversed_scores:
-        alerts.append(f"in {found.reversed_scores} pairs the rejected answer has the higher score")
+        alerts.append(f"the rejected answer has the higher score in {found.reversed_scores} of {found.pairs} pairs")
     if found.round_trips is not None and found.round_trips.failed:
         alerts.append(f"{found.round_trips.failed} of {found.round_trips.turns} turns do not fit the model")
     if found.round_trips is not None and found.round_trips.cut:
