@@ -5,6 +5,7 @@ and the target needs no extra traces; ``joint_moments`` does so for any number o
 ``enumerated_moments`` computes exactly where every trace is enumerated.
 """
 
+from bvpo_analysis.moments.bootstrap import PromptBootstrap, bootstrap_interval, gram_vectors, prompt_bootstrap
 from bvpo_analysis.moments.enumerated import PromptMoments, enumerated_moments, prompt_moments
 from bvpo_analysis.moments.intervals import (
     FiellerSet,
@@ -13,6 +14,7 @@ from bvpo_analysis.moments.intervals import (
     fieller_set,
     jackknife_covariance,
     jackknife_estimate,
+    profile_estimate,
     score_estimate,
 )
 from bvpo_analysis.moments.joint import JointMoments, PairMoments, joint_moments
@@ -26,17 +28,22 @@ __all__ = [
     "JointMoments",
     "Moments",
     "PairMoments",
+    "PromptBootstrap",
     "PromptMoments",
     "SquaredBiasNoise",
+    "bootstrap_interval",
     "bounded_ratio_set",
     "enumerated_moments",
     "fieller_set",
+    "gram_vectors",
     "jackknife_covariance",
     "jackknife_estimate",
     "joint_moments",
     "leave_one_out_mean",
     "leave_one_out_ustatistic",
     "population_moments",
+    "profile_estimate",
+    "prompt_bootstrap",
     "prompt_moments",
     "score_estimate",
     "squared_bias_noise",

@@ -200,6 +200,22 @@ class JointMoments:
         squares = self.target_sq * self.means[:, a, a]
         return jackknife_estimate(self.target_dot[:, a] / np.sqrt(np.where(squares > 0, squares, np.nan)))
 
+    def bias_of(self, first: str, second: str | None = None) -> Floats:
+        """b_a, or b_a - b_b, as a combination [J] of the E g_j, what is declared to be zero left out.
+
+        Raises:
+            ValueError: an unknown name.
+        """
+        unit, m = np.eye(len(self.names)), self.index(self.target)
+        a = self.index(first)
+        own = 0.0 * unit[m] if first in self.unbiased else unit[a] - unit[m]
+        if second is None:
+            return own
+        b = self.index(second)
+        if first in self.unbiased or second in self.unbiased:
+            return own - self.bias_of(second)
+        return unit[a] - unit[b]
+
     def index(self, name: str) -> int:
         """Position of an estimator.
 
@@ -212,17 +228,13 @@ class JointMoments:
 
     def _noise(self, a: int, b: int) -> SquaredBiasNoise | None:
         """Noise of |b_a - b_b|^2: of the biased one against the target where the other is unbiased."""
-        free = [i for i in (a, b) if self.names[i] in self.unbiased]
-        if len(free) == 2 or a == b:
+        d = self.bias_of(self.names[a], self.names[b])
+        if not d.any():
             return None
-        if free:
-            a, b = (b if a == free[0] else a), self.names.index(self.target)
         p = self.products
-        own = p.own[:, a, a] + p.own[:, b, b] - 2 * p.own[:, a, b]
-        w = p.with_totals
-        with_total = w[:, a, a] + w[:, b, b] - w[:, a, b] - w[:, b, a]
+        own, with_total = np.einsum("a,nab,b->n", d, p.own, d), np.einsum("a,nab,b->n", d, p.with_totals, d)
         u = _ustatistics(own[:, None], with_total[:, None], with_total[:, None])[:, 0]
-        return squared_bias_noise(u, own, with_total, p.sketches[:, a] - p.sketches[:, b])
+        return squared_bias_noise(u, own, with_total, np.einsum("a,nak->nk", d, p.sketches))
 
 
 def joint_moments(
@@ -263,11 +275,11 @@ def joint_moments(
 
     means = _ustatistics(p.own, p.with_totals, p.with_totals.transpose(0, 2, 1))
     unit = np.eye(len(names))
+    difference = unit[:, None] - unit[None, :]
     # Biases b_a and their differences as combinations of the E g_j: what is known to be zero is left out.
     shift = np.where(zero[:, None], 0.0, unit - unit[m])
-    difference = unit[:, None] - unit[None, :]
-    against = np.where(zero[:, None, None], -shift[None], difference)
-    against = np.where(zero[None, :, None], shift[:, None], against)
+    known = (zero[:, None] | zero[None, :])[:, :, None]
+    against = np.where(known, shift[:, None] - shift[None, :], difference)
     cross = _means(p.each_diff - p.trace_diff)  # E_x |E_r(g_a - g_b)|^2
     against_m = np.where(zero, 0.0, cross[:, :, m])
     prompt_diff = np.where(zero[:, None] | zero[None, :], against_m[:, :, None] + against_m[:, None, :], cross)

@@ -1,0 +1,197 @@
+"""Bootstrap over prompts of U-statistics and of the optimal weight, a thousand replicates at a time.
+
+A replicate takes prompt i c_i times, c multinomial. A U-statistic must not pair a prompt with its own copies: those
+products are squared norms, not estimates of <E a, E b>. Without them
+
+    U* = n/(n-1) sum_{i != j} c_i c_j <a_i, b_j> / (n (n-1)),
+
+where n/(n-1) undoes E c_i c_j = (n-1)/n, so that E* U* = U exactly. With c = 1 + delta the sum is
+
+    sum_{i != j} <a_i, b_j> + sum_i delta_i (<a_i, V_b> + <V_a, b_i> - 2 <a_i, b_i>)
+    + sum_{i != j} delta_i delta_j <a_i, b_j>,
+
+whose first two parts are exact from the products with the totals. The last needs products across prompts: exact ones
+if vectors or a full Gram are given, else those of the count sketches, which are unbiased with a relative error of order
+1/sqrt(k). It is the degenerate part, of relative order 1/n unless the mean is within noise of zero.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from bvpo_analysis.moments.intervals import LEVEL
+from bvpo_analysis.moments.joint import JointMoments
+from bvpo_analysis.records import Estimate, Floats, Ints
+
+Method = Literal["percentile", "bca"]
+
+
+@dataclass(frozen=True)
+class PromptBootstrap:
+    """Replicates of everything that joint moments hold.
+
+    Attributes:
+        joint: the joint moments of the sample.
+        counts: [R, n] how often each prompt is taken.
+        vectors: [n, J, k] vectors with the products of the per-prompt means across prompts.
+        products: "exact" if these products are, "sketches" if they are those of count sketches.
+    """
+
+    joint: JointMoments
+    counts: Ints
+    vectors: Floats
+    products: Literal["exact", "sketches"]
+
+    def mean(self, values: Floats) -> Floats:
+        """Replicates [R] of the mean of per-prompt values [n]."""
+        return np.asarray(self.counts @ values / len(values))
+
+    def product(self, first: Floats, second: Floats) -> Floats:
+        """Replicates [R] of the U-statistic of <sum_a x_a E g_a, sum_b y_b E g_b>, for x and y [J]."""
+        p, n = self.joint.products, self.joint.n
+        own = np.einsum("a,nab,b->n", first, p.own, second)
+        rows = np.einsum("a,nab,b->n", first, p.with_totals, second) - own
+        columns = np.einsum("a,nab,b->n", second, p.with_totals, first) - own
+        delta = self.counts - 1.0
+        across = np.einsum("a,nak->nk", first, self.vectors) @ np.einsum("a,nak->nk", second, self.vectors).T
+        np.fill_diagonal(across, 0.0)
+        quadratic = np.einsum("ri,ri->r", delta @ across, delta)
+        total = rows.sum() + delta @ (rows + columns) + quadratic
+        return np.asarray(total / (n - 1) ** 2)
+
+    def bias_sq(self, name: str) -> Floats:
+        """Replicates [R] of |b_a|^2 against the target."""
+        b = self.joint.bias_of(name)
+        return self.product(b, b)
+
+    def weight(self, first: str, second: str, batch_size: float, *, kappa: float = 1.0, traces: int = 1) -> Floats:
+        """Replicates [R] of the unclipped optimal weight of ``first`` in its mix with ``second``.
+
+        Raises:
+            ValueError: as for :meth:`JointMoments.error_matrix`.
+        """
+        numerator, distance = self._ratio(first, second, batch_size, kappa, traces)
+        return np.asarray(1.0 - numerator / distance)
+
+    def weight_estimate(
+        self,
+        first: str,
+        second: str,
+        batch_size: float,
+        *,
+        kappa: float = 1.0,
+        traces: int = 1,
+        method: Method = "bca",
+    ) -> Estimate:
+        """The optimal weight with a 95 % bootstrap interval.
+
+        Raises:
+            ValueError: as for :meth:`weight`, or an unknown method.
+        """
+        law = self.joint.law(first, second, batch_size, traces)
+        numerator = law.bias_t_diff + kappa * law.cov_t_diff
+        distance = np.maximum(law.bias_diff_sq, 0.0) + kappa * law.var_diff
+        top, bottom = self._ratio(first, second, batch_size, kappa, traces)
+        return bootstrap_interval(1 - numerator / distance, 1 - top / bottom, method)
+
+    def _ratio(self, first: str, second: str, batch_size: float, kappa: float, traces: int) -> tuple[Floats, Floats]:
+        self.joint.error_matrix(batch_size, kappa, traces)  # refuses what cannot be asked for
+        p, unit = self.joint.products, np.eye(len(self.joint.names))
+        a, b = self.joint.index(first), self.joint.index(second)
+        share = 1 - 1 / traces
+        difference = self.joint.bias_of(first, second)
+        own, noise = p.each_with_diff[:, a, b], p.each_diff[:, a, b]
+        if share:
+            own, noise = own - share * p.trace_with_diff[:, a, b], noise - share * p.trace_diff[:, a, b]
+        d = unit[a] - unit[b]
+        covariance = self.mean(own) - self.product(unit[a], d)
+        spread = self.product(d, d)
+        variance = self.mean(noise) - spread
+        bias_sq = spread if np.array_equal(np.abs(difference), np.abs(d)) else self.product(difference, difference)
+        own_bias = self.joint.bias_of(first)
+        numerator = kappa / batch_size * covariance
+        if own_bias.any():
+            numerator = numerator + self.product(own_bias, difference)
+        return numerator, np.maximum(bias_sq, 0.0) + kappa / batch_size * variance
+
+
+def prompt_bootstrap(
+    joint: JointMoments, *, replicates: int = 1000, seed: int = 0, vectors: Floats | None = None
+) -> PromptBootstrap:
+    """Draw the bootstrap samples of the prompts behind joint moments.
+
+    Args:
+        joint: joint moments of at least four prompts.
+        replicates: R.
+        seed: of the resampling.
+        vectors: [n, J, k] per-prompt means of the estimators, or any vectors with their exact inner products (such as
+            a factor of a full Gram, :func:`gram_vectors`); the count sketches by default.
+
+    Raises:
+        ValueError: fewer than 100 replicates, which determine no 2.5 % quantile, or vectors of another shape.
+    """
+    if replicates < 100:
+        raise ValueError(f"at least 100 replicates are needed for a 2.5 % quantile, got {replicates}")
+    held = joint.products.sketches if vectors is None else vectors
+    if held.shape[:2] != (joint.n, len(joint.names)):
+        raise ValueError(f"vectors must have shape ({joint.n}, {len(joint.names)}, k), got {held.shape}")
+    counts = np.random.default_rng(seed).multinomial(joint.n, np.full(joint.n, 1 / joint.n), size=replicates)
+    return PromptBootstrap(joint, counts, held, "sketches" if vectors is None else "exact")
+
+
+def gram_vectors(coefficients: Floats, gram: Floats) -> Floats:
+    """Vectors [n, J, r] with the inner products of sum_j c_j s_j, for coefficients [n, J, N] and a full Gram [N, N].
+
+    Example:
+        >>> v = gram_vectors(np.eye(2)[None], np.array([[2.0, 1.0], [1.0, 2.0]]))
+        >>> np.allclose(v[0] @ v[0].T, [[2.0, 1.0], [1.0, 2.0]])
+        True
+    """
+    values, basis = np.linalg.eigh(gram)
+    kept = values > len(gram) * np.finfo(float).eps * values[-1]
+    return np.asarray(coefficients @ (basis[:, kept] * np.sqrt(values[kept])))
+
+
+def bootstrap_interval(left_out: Floats, replicates: Floats, method: Method = "bca") -> Estimate:
+    """Value and 95 % interval of a statistic from its bootstrap replicates.
+
+    "percentile" takes quantiles of the replicates; "bca" moves them by the median bias of the replicates and by the
+    acceleration of the jackknife values (Efron, JASA 82, 1987). A studentised bootstrap with the influence of each prompt
+    as its data is not offered: where the squared bias is within noise of zero it covered 60 % in a trial.
+
+    Args:
+        left_out: [n + 1] the statistic and its leave-one-prompt-out values.
+        replicates: [R].
+        method: "percentile" or "bca".
+
+    Raises:
+        ValueError: another method, or replicates that are not finite.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.normal(size=50)
+        >>> means = rng.choice(x, (1000, 50)).mean(axis=1)
+        >>> found = bootstrap_interval(np.concatenate([[x.mean()], (x.sum() - x) / 49]), means)
+        >>> bool(found.ci_low < x.mean() < found.ci_high), found.method
+        (True, 'bootstrap-bca')
+    """
+    if method not in ("percentile", "bca"):
+        raise ValueError(f"method must be 'percentile' or 'bca', got {method!r}")
+    if not np.isfinite(replicates).all():
+        raise ValueError("some bootstrap replicates are not finite; the statistic is not defined on every resample")
+    tails = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    if method == "bca":
+        count = len(replicates)
+        below = np.clip((np.sum(replicates < left_out[0]) + 0.5) / (count + 1), 0.5 / count, 1 - 0.5 / count)
+        shift, z = stats.norm.ppf(below), stats.norm.ppf(tails)
+        change = left_out[1:].mean() - left_out[1:]
+        size = (change**2).sum() ** 1.5
+        acceleration = (change**3).sum() / (6 * size) if size > 0 else 0.0
+        tails = stats.norm.cdf(shift + (shift + z) / (1 - acceleration * (shift + z)))
+    low, high = np.quantile(replicates, tails)
+    n = len(left_out) - 1
+    return Estimate(
+        float(left_out[0]), float(replicates.std(ddof=1)), float(low), float(high), n, f"bootstrap-{method}"
+    )
