@@ -158,8 +158,8 @@ def bootstrap_interval(left_out: Floats, replicates: Floats, method: Method = "b
     """Value and 95 % interval of a statistic from its bootstrap replicates.
 
     "percentile" takes quantiles of the replicates; "bca" moves them by the median bias of the replicates and by the
-    acceleration of the jackknife values (Efron, JASA 82, 1987). A studentised bootstrap with the influence of each prompt
-    as its data is not offered: where the squared bias is within noise of zero it covered 60 % in a trial.
+    acceleration of the jackknife values (Efron, JASA 82, 1987). A bootstrap studentised by the influence of each prompt
+    is not offered: where the squared bias is within noise of zero it covered 60 % in a trial.
 
     Args:
         left_out: [n + 1] the statistic and its leave-one-prompt-out values.

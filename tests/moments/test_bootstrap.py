@@ -158,23 +158,22 @@ def test_count_sketches_change_the_replicates_little():
     exact = joint.products.sketches
     wide = exact @ np.linalg.qr(rng.normal(size=(2000, exact.shape[2])))[0].T
     hashed = np.zeros((*exact.shape[:2], 64))
-    np.add.at(
-        np.moveaxis(hashed, 2, 0), rng.integers(64, size=2000), np.moveaxis(wide * rng.choice([-1, 1], 2000), 2, 0)
-    )
+    signed = np.moveaxis(wide * rng.choice([-1, 1], 2000), 2, 0)
+    np.add.at(np.moveaxis(hashed, 2, 0), rng.integers(64, size=2000), signed)
     rough = replace(joint, products=replace(joint.products, sketches=hashed))
     a, b = (prompt_bootstrap(j, seed=7).weight("trace", "empty", 16) for j in (joint, rough))
     assert a.std() == pytest.approx(b.std(), rel=0.05)
     assert np.corrcoef(a, b)[0, 1] > 0.98
 
 
-@pytest.mark.parametrize("method", ["percentile", "bca", "studentised"])
+@pytest.mark.parametrize("method", ["percentile", "bca"])
 def test_intervals_hold_their_estimate_and_follow_the_data(method):
     """Catches ends in the wrong order, and an interval that does not move with its quantiles."""
     joint = joint_of(60)
     boot = prompt_bootstrap(joint, seed=8)
     found = boot.weight_estimate("trace", "empty", 16, method=method)
     assert found.ci_low < found.value < found.ci_high
-    assert found.method == {"studentised": "bootstrap-t"}.get(method, f"bootstrap-{method}")
+    assert found.method == f"bootstrap-{method}"
     assert 0.5 < (found.ci_high - found.ci_low) / (4 * found.se) < 2
 
 
@@ -195,27 +194,27 @@ def test_refusals():
     with pytest.raises(ValueError, match="at least 100 replicates"):
         prompt_bootstrap(joint, replicates=99)
     with pytest.raises(ValueError, match="method must be"):
-        bootstrap_interval(np.arange(5.0), np.arange(100.0), "studentised")
+        bootstrap_interval(np.arange(5.0), np.arange(100.0), "basic")
     with pytest.raises(ValueError, match="not finite"):
         bootstrap_interval(np.arange(5.0), np.full(100, np.nan))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["percentile", "bca", "studentised"])
+@pytest.mark.parametrize("method", ["percentile", "bca"])
 def test_intervals_cover(method):
-    """Catches intervals that are too narrow: 300 samples of 64 prompts; bound 4 points and 3 Monte Carlo SE below."""
+    """Catches intervals that are too narrow: 200 samples of 64 prompts; bound 4 points and 3 Monte Carlo SE below."""
     pop, names = population(prompts=30, seed=11), {"trace": TRACE, "empty": EMPTY}
     marginal = Marginal(LOSS)
     exact = enumerated_moments(pop.exact_scores(TRACE, EMPTY, marginal), TRACE, EMPTY, marginal)
-    truth = {size: mixing.optimal_alpha(exact.population(size)).estimate.value for size in (1, 16)}
+    truth = {size: mixing.optimal_alpha(exact.population(size)).estimate.value for size in (1, 16, 64)}
     rng, hits = np.random.default_rng(12), dict.fromkeys(truth, 0)
-    for _ in range(300):
+    for _ in range(200):
         joint = joint_moments(pop.sample(rng, 64, 2, *names.values()), names, target="trace", unbiased=())
         boot = prompt_bootstrap(joint, seed=int(rng.integers(2**31)))
         for size, value in truth.items():
             found = boot.weight_estimate("trace", "empty", size, method=method)
             hits[size] += found.ci_low <= value <= found.ci_high
-    assert min(hits.values()) / 300 >= 0.95 - 0.04 - 3 * np.sqrt(0.95 * 0.05 / 300), hits
+    assert min(hits.values()) / 200 >= 0.95 - 0.04 - 3 * np.sqrt(0.95 * 0.05 / 200), hits
 
 
 def test_a_thousand_replicates_take_less_than_a_second():
