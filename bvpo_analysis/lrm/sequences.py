@@ -240,8 +240,8 @@ class SequenceAssembler:
 
     def _matches(self, expected: str, *pieces: str) -> bool:
         """Whether a text is the pieces and the end, up to white space between them."""
-        pattern = r"\s*".join(re.escape(piece.strip()) for piece in (*pieces, self.format.end))
-        return re.match(r"\s*" + pattern, expected) is not None
+        pattern = r"\s*".join(re.escape(piece.strip()) for piece in pieces)
+        return re.match(rf"\s*{pattern}\s*({re.escape(self.format.end)}|$)", expected) is not None
 
     def _check_piece(self, name: str, piece: str) -> None:
         for tag in self.format.tags:
