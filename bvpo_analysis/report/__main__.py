@@ -27,7 +27,9 @@ def parser() -> argparse.ArgumentParser:
         "you, and is mixing worth it? Writes a run folder with report.html, report.md and results.json.",
     )
     p.add_argument("--model", help="reasoning model: directory or hub id (default: the one in the box)")
-    p.add_argument("--ref-model", help="reference model pi_ref (default: the model itself)")
+    p.add_argument(
+        "--ref-model", help="reference model pi_ref (default: the model itself; 'box': the model in the box)"
+    )
     p.add_argument("--data", help="JSONL file of preference pairs (default: the shipped pairs of --regime)")
     p.add_argument("--regime", help="shipped pairs: style, valid or correct (default: correct)")
     p.add_argument("--output-dir", type=Path, help="run folder (default: runs/<UTC time>-report-<regime>)")
@@ -41,10 +43,25 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--params", metavar="REGEX", help="differentiate matching parameters only (default: all)")
     p.add_argument("--limit", type=int, metavar="N", help="use N pairs only")
     p.add_argument("--engine", help="score engine: auto, vmap, hooks or loop (default: auto, the fastest that fits)")
+    p.add_argument("--dtype", help="type of the weights: float32 (default), float64, bfloat16 or float16")
+    p.add_argument("--device", help="cpu (default), cuda, cuda:N, mps, or auto: spread over devices, engine loop")
+    p.add_argument("--attention", help="attention implementation: eager (default) or sdpa, which long traces need")
+    p.add_argument("--revision", help="branch, tag or commit of a model named by its hub id")
+    p.add_argument("--trust-remote-code", action="store_true", default=None, help="run code that comes with the model")
+    p.add_argument("--think-open", metavar="TEXT", help="text that opens a trace, where the chat template has none")
+    p.add_argument("--think-close", metavar="TEXT", help="text between trace and answer")
+    p.add_argument("--think-empty", metavar="TEXT", help="text of an empty trace (default: open and close together)")
+    p.add_argument("--chat-template", metavar="FILE", help="Jinja chat template that replaces the tokenizer's")
     p.add_argument("--quick", action="store_true", help="use 64 pairs (same as --limit 64)")
     p.add_argument("--from", dest="from_config", metavar="CONFIG", help="replay the config.yaml of an earlier run")
     p.add_argument("--dry-run", action="store_true", help="print what it would cost, write nothing")
     p.add_argument("--resume", action="store_true", help="continue an interrupted run in --output-dir")
+    p.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="do part I of N in this process, into an --output-dir shared by all; then --merge",
+    )
+    p.add_argument("--merge", action="store_true", help="finish from the shards in --output-dir; all must be done")
     p.add_argument("--overwrite", action="store_true", help="replace an earlier run in --output-dir")
     p.add_argument("--debug", action="store_true", help="show the full traceback of an error")
     return p
@@ -72,20 +89,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _check_combination(options: argparse.Namespace, asked: Any) -> None:
+    """Hold that options which exclude or need each other do."""
+    excluding = [f"--{name}" for name in ("resume", "overwrite", "merge") if getattr(options, name)]
+    if len(excluding) > 1:
+        raise InputError(f"{excluding[0]} and {excluding[1]} exclude each other; give one of them")
+    if asked is not None and (options.overwrite or options.merge):
+        raise InputError(f"--shard and {excluding[0]} exclude each other; a shard joins the run in its --output-dir")
+    for name, what in (("resume", "the interrupted run"), ("merge", "the shards"), ("shard", "all shards")):
+        if getattr(options, name) and options.output_dir is None:
+            raise InputError(f"--{name} needs --output-dir, the folder of {what}")
+
+
 def _run(options: argparse.Namespace) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Imported here, so that --help and usage errors do not wait for torch.
     import torch
 
-    from bvpo_analysis.report.build import dry_run, run_report
+    from bvpo_analysis.report.build import Begin, run_report
     from bvpo_analysis.report.config import QUICK_PAIRS, ReportConfig
+    from bvpo_analysis.report.dry_run import dry_run
+    from bvpo_analysis.report.processes import agreed_shard, torchrun_shard
     from bvpo_analysis.report.render import summary_table
     from bvpo_analysis.report.run_folder import default_folder, point_latest
+    from bvpo_analysis.scores import Shard, ShardFinished
 
-    if options.resume and options.overwrite:
-        raise InputError("--resume and --overwrite exclude each other; give one of them")
-    if options.resume and options.output_dir is None:
-        raise InputError("--resume needs --output-dir, the folder of the interrupted run")
+    asked = Shard.parse(options.shard) if options.shard is not None else None
+    started = torchrun_shard()
+    shard = agreed_shard(asked, started)
+    _check_combination(options, asked)
     names = [f.name for f in fields(ReportConfig)]
     given: dict[str, Any] = {n: v for n in names if (v := getattr(options, n)) is not None}
     if options.from_config:
@@ -104,7 +136,13 @@ def _run(options: argparse.Namespace) -> int:
         print(dry_run(config))
         return 0
     folder = options.output_dir or default_folder("report", config.regime if config.data is None else "data")
-    results = run_report(config, folder, resume=options.resume, overwrite=options.overwrite)
+    begin = Begin(resume=options.resume, overwrite=options.overwrite, merge=options.merge)
+    try:
+        results = run_report(config, folder, begin, shard=shard, together=started is not None)
+    except ShardFinished as finished:
+        if started is None:
+            print(f"{finished}\nwhen all have finished: --output-dir {folder} --merge")
+        return 0
     if options.output_dir is None:
         point_latest(folder)
     print(summary_table(results))

@@ -5,7 +5,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +21,31 @@ from bvpo_analysis.exact import (
     rows_fingerprint,
     shipped_traces,
 )
-from bvpo_analysis.lrm.loading import load_model
+from bvpo_analysis.lrm.loading import ReasoningModel, load_model
 from bvpo_analysis.preferences.rows import read_pairs, require_traces
 from bvpo_analysis.preferences.shipped import DIRECTORY, pairs_path
 from bvpo_analysis.records import PreferencePair
-from bvpo_analysis.report.config import ReportConfig
+from bvpo_analysis.report.config import BOX, ReportConfig
 from bvpo_analysis.report.drawings import write_figures
+from bvpo_analysis.report.processes import Meeting
 from bvpo_analysis.report.render import render_html, render_markdown
 from bvpo_analysis.report.results import SCHEMA_VERSION, jsonable, study_results
 from bvpo_analysis.report.run_folder import (
     open_folder,
     peak_memory_bytes,
+    remove_partial_files,
     source_revision,
     versions,
     write_json,
     write_text,
 )
-from bvpo_analysis.scores import ENGINE_NAMES, score_engine
-from bvpo_analysis.scores.log_probs import batches_by_length
-from bvpo_analysis.scores.pair_work import BLOCK, BUFFER_BYTES
-from bvpo_analysis.scores.passes import kept_blocks
-from bvpo_analysis.scores.plan import plan_pair
+from bvpo_analysis.scores import ENGINE_NAMES, BlockFolder, Shard, score_engine
+from bvpo_analysis.scores.blocks import require_all_counted
+from bvpo_analysis.scores.pair_work import BLOCK
 from bvpo_analysis.study import Study, require_identified
 
 CHECKED_PROMPTS = 32
 """Prompts whose exact moments are recomputed against the committed table in a full report."""
-MOST_TIMED = 64
-"""Sequences that a dry run scores to time the rest."""
 
 
 def choose_pairs(pairs: Sequence[PreferencePair], limit: int | None, seed: int) -> tuple[PreferencePair, ...]:
@@ -82,8 +80,12 @@ class Inputs:
         sampled = None if config.traces == "exact" else int(config.traces)
         if sampled is not None:
             require_traces(self.pairs, sampled)
-        self.lrm = load_model(config.model)
-        self.reference = load_model(config.ref_model) if config.ref_model else None
+        self.lrm = load_model(config.model, **config.model_options.plain())
+        self.reference: ReasoningModel | None = None
+        if config.ref_model is not None:
+            # A revision names a commit of the model, not of another one.
+            options = replace(config.model_options, revision=None).plain()
+            self.reference = load_model(None if config.ref_model == BOX else config.ref_model, **options)
         require_identified(self.pairs, self.lrm, config.objective, traces=sampled, reference=self.reference)
         if config.engine not in ENGINE_NAMES:
             raise InputError(f"unknown --engine {config.engine!r}; choose among {', '.join(ENGINE_NAMES)}")
@@ -98,11 +100,11 @@ class Inputs:
             except InputError as error:
                 raise InputError(f"prompt {pair.prompt_id!r}: {error}") from error
         self.provenance: dict[str, Any] | None = None
-        if config.data is None and config.ref_model is None:
+        if config.data is None and config.ref_model in (None, BOX):
             self.provenance = json.loads((DIRECTORY / f"{config.regime}.provenance.json").read_text())
         shipped = config.data is None and config.model is None and config.ref_model is None
         self.exact: ExactTable | None = None
-        if shipped and config.empty_mode == "prefilled" and config.params is None:
+        if shipped and config.empty_mode == "prefilled" and config.params is None and config.dtype == "float32":
             table = load_table(config.regime)
             same = table.model == self.lrm.fingerprint and table.data == pairs_fingerprint(everything)
             if not same:
@@ -111,23 +113,51 @@ class Inputs:
                 self.exact = table
 
 
-def run_report(config: ReportConfig, folder: Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Begin:
+    """How a run deals with what its folder holds.
+
+    Attributes:
+        resume: continue an interrupted run.
+        overwrite: replace an earlier run.
+        merge: finish what shards have begun; an error if one of them has not done its part.
+    """
+
+    resume: bool = False
+    overwrite: bool = False
+    merge: bool = False
+
+
+def run_report(
+    config: ReportConfig,
+    folder: Path,
+    begin: Begin = Begin(),
+    *,
+    shard: Shard | None = None,
+    together: bool = False,
+) -> dict[str, Any]:
     """Make a report in ``folder`` and return its results.
+
+    Args:
+        config: the options.
+        folder: the run folder.
+        begin: what to do with what it holds.
+        shard: the part of this process, where several share the work.
+        together: whether the processes were started together and wait for each other; the first one reports.
 
     Raises:
         InputError: wrong input; nothing is left behind.
         StudyError: a computation failed; finished blocks stay for ``resume``.
+        ShardFinished: this process has done its part of the scoring and writes no report.
     """
     started, cpu = time.perf_counter(), time.process_time()
     inputs = Inputs(config)
-    new = open_folder(folder, config.to_yaml(), resume=resume, overwrite=overwrite)
-    blocks = folder / "blocks"
+    meeting = Meeting.join(shard) if shard is not None and together else None
     try:
-        study = _study(config, inputs, blocks)
-    except BaseException:
-        if new and not list(blocks.glob("*.safetensors")):
-            shutil.rmtree(folder)
-        raise
+        study = _scored(config, inputs, folder, begin, shard, meeting)
+    finally:
+        if meeting is not None:
+            meeting.leave()
     checked, deviation = 0, None
     if inputs.exact is not None:
         sample = inputs.pairs[: checked_prompts(len(inputs.pairs))]
@@ -183,24 +213,48 @@ def run_report(config: ReportConfig, folder: Path, *, resume: bool = False, over
         "cpu_seconds": time.process_time() - cpu,
     }
     write_json(folder / "manifest.json", manifest)
+    remove_partial_files(folder)
     return results
 
 
-def _study(config: ReportConfig, inputs: Inputs, blocks: Path) -> Study:
+def _scored(
+    config: ReportConfig, inputs: Inputs, folder: Path, begin: Begin, shard: Shard | None, meeting: Meeting | None
+) -> Study:
+    """Open the run folder and score, alone or with other processes."""
+    new = False
+
+    def open_it() -> Path:
+        nonlocal new
+        joins = shard is not None and meeting is None
+        new = open_folder(
+            folder, config.to_yaml(), resume=begin.resume or begin.merge or joins, overwrite=begin.overwrite
+        )
+        return folder
+
+    folder = open_it() if meeting is None else meeting.agree_on_folder(open_it)
+    blocks = folder / "blocks"
+    if begin.merge:
+        require_all_counted(blocks)
+    place = BlockFolder(blocks, shard or Shard(), meeting.synchronise if meeting is not None else None)
     exact = config.traces == "exact"
-    return Study.run(
-        inputs.pairs,
-        inputs.lrm,
-        objective=config.objective,
-        traces=1 if exact else int(config.traces),
-        enumerate_traces=shipped_traces if exact else None,
-        reference=inputs.reference,
-        empty_mode=config.empty_mode,
-        parameters=config.params,
-        engine=config.engine,
-        blocks=blocks,
-        label=f"scores {config.regime}" if config.data is None else "scores",
-    )
+    try:
+        return Study.run(
+            inputs.pairs,
+            inputs.lrm,
+            objective=config.objective,
+            traces=1 if exact else int(config.traces),
+            enumerate_traces=shipped_traces if exact else None,
+            reference=inputs.reference,
+            empty_mode=config.empty_mode,
+            parameters=config.params,
+            engine=config.engine,
+            blocks=place,
+            label=f"scores {config.regime}" if config.data is None else "scores",
+        )
+    except BaseException:
+        if new and shard is None and not list(blocks.glob("*.safetensors")):
+            shutil.rmtree(folder)
+        raise
 
 
 def _model_facts(study: Study, inputs: Inputs) -> dict[str, Any]:
@@ -239,53 +293,3 @@ def _cost(study: Study, seconds: float) -> dict[str, Any]:
         "seconds": seconds,
         "peak_memory_bytes": peak_memory_bytes(),
     }
-
-
-def dry_run(config: ReportConfig) -> str:
-    """What the report would cost: sequences, tokens, seconds (from timing the first pairs) and memory, in a few lines.
-
-    Raises:
-        InputError: wrong input, as for the report itself.
-    """
-    inputs = Inputs(config)
-    exact = config.traces == "exact"
-    plans = [
-        plan_pair(
-            inputs.lrm.assembler,
-            pair,
-            traces=1 if exact else int(config.traces),
-            empty_mode=config.empty_mode,
-            enumerate_traces=shipped_traces if exact else None,
-        )
-        for pair in inputs.pairs
-    ]
-    engine = inputs.scorer
-    first = [sequence for plan in plans[:BLOCK] for sequence in plan.sequences][:MOST_TIMED]
-    buffer = engine.buffer(len(first))
-    engine.fill(first[:1], buffer[:1])  # the first call also pays for setting up
-    begun = time.perf_counter()
-    engine.fill(first, buffer)
-    per_token = (time.perf_counter() - begun) / sum(len(sequence.ids) for sequence in first)
-    sequences = sum(len(plan.sequences) for plan in plans)
-    tokens = sum(len(sequence.ids) for plan in plans for sequence in plan.sequences)
-    kept = len(plans) if exact else BLOCK * kept_blocks(len(plans), 2, engine)
-    again = sum(len(sequence.ids) for plan in plans[kept:] for sequence in plan.sequences)
-    check = 0
-    if inputs.exact is not None:
-        sample = inputs.pairs[: checked_prompts(len(inputs.pairs))]
-        checked = [plan_pair(inputs.lrm.assembler, pair, enumerate_traces=shipped_traces) for pair in sample]
-        check = sum(len(sequence.ids) for plan in checked for sequence in plan.sequences)
-    row = engine.size * buffer.element_size()
-    largest = max(len(plan.sequences) for plan in plans) * row
-    widest = max(len(batch) for plan in plans for batch in batches_by_length(plan.sequences)) * row
-    totals = (3 if exact else 2) * engine.size * 8
-    own = 0 if exact else min(kept, len(plans)) * 2 * row
-    memory = max(largest, BUFFER_BYTES) + 2 * widest + 2 * largest + totals + own
-    return (
-        f"pairs {len(plans)}, distinct sequences {sequences}, tokens {tokens}"
-        f"{f', {again} of them twice' if again else ''}"
-        f"{f', and {check} tokens to check the exact table' if check else ''}\n"
-        f"time about {(tokens + again + check) * per_token:.0f} s for scoring\n"
-        f"peak memory about {memory / 2**20:.0f} MiB beyond model and libraries ({engine.size} parameters)\n"
-        f"nothing was written"
-    )

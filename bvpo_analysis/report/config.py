@@ -8,11 +8,14 @@ from typing import Any, Literal
 import yaml
 
 from bvpo_analysis.errors import InputError
+from bvpo_analysis.lrm.options import ModelOptions
 from bvpo_analysis.objectives import OBJECTIVES, Objective
 from bvpo_analysis.preferences.shipped import REGIMES
 
 CONFIG_HEADER = "# Options of a bvpo_analysis report; replay with: python -m bvpo_analysis.report --from config.yaml\n"
 """First line of a config.yaml, by which a run folder is recognised."""
+BOX = "box"
+"""Value of ``--ref-model`` that names the model in the box, for checkpoints that started from it."""
 QUICK_PAIRS = 64
 """Pairs of a ``--quick`` report."""
 
@@ -39,6 +42,15 @@ class ReportConfig:
     params: str | None = None
     limit: int | None = None
     engine: str = "auto"
+    dtype: str = "float32"
+    device: str = "cpu"
+    attention: str = "eager"
+    revision: str | None = None
+    trust_remote_code: bool = False
+    think_open: str | None = None
+    think_close: str | None = None
+    think_empty: str | None = None
+    chat_template: str | None = None
 
     def __post_init__(self) -> None:
         whole = {"seed": self.seed, "batch_size": self.batch_size, "limit": self.limit}
@@ -62,14 +74,21 @@ class ReportConfig:
             ),
             (self.limit is None or self.limit >= 1, f"--limit must be at least 1, got {self.limit}"),
             (
-                self.model is None or self.data is not None,
+                self.model is None or self.data is not None or self.ref_model == BOX,
                 "--model needs --data: the shipped pairs are on-policy for the model in the box only; "
-                "give --data a JSONL file of pairs with traces of your model",
+                "give --data a JSONL file of pairs with traces of your model, or --ref-model box if the model is a "
+                "checkpoint that was trained from the one in the box",
             ),
         ]
         for holds, message in checks:
             if not holds:
                 raise InputError(message)
+        _ = self.model_options  # which checks the values
+
+    @property
+    def model_options(self) -> ModelOptions:
+        """How the model and its reference are loaded."""
+        return ModelOptions(**{f.name: getattr(self, f.name) for f in fields(ModelOptions)})
 
     @property
     def objective(self) -> Objective:

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from bvpo_analysis.errors import InputError
 
 _CONFIG = "config.yaml"
@@ -50,36 +52,59 @@ def open_folder(folder: Path, config: str, *, resume: bool = False, overwrite: b
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; give --output-dir a folder")
     held = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    if all(name.startswith(_CONFIG + ".") for name in held):
+        held = []  # a run that was killed before it had written anything
     if held and not (resume or overwrite):
         raise InputError(f"{folder}: is not empty; use --resume, --overwrite or another --output-dir")
     header = config.split("\n", 1)[0]
-    if held and (_CONFIG not in held or not (folder / _CONFIG).read_text(encoding="utf-8").startswith(header)):
+    there = (folder / _CONFIG).read_text(encoding="utf-8") if _CONFIG in held else ""
+    if held and not there.startswith(header):
         raise InputError(f"{folder}: was not made by a run (no {_CONFIG} of one); use another --output-dir")
     if held and overwrite:
-        foreign = [name for name in held if name.removesuffix(".part") not in _OWN]
+        foreign = [name for name in held if name.split(".part")[0] not in _OWN]
         if foreign:
             raise InputError(f"{folder}: holds {foreign[0]!r}, which no run has made; move it or use another folder")
         for name in held:
             path = folder / name
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    elif held and (folder / _CONFIG).read_text(encoding="utf-8") != config:
-        raise InputError(f"{folder}: holds a run with other options; use --overwrite or another --output-dir")
+    elif held and there != config:
+        raise InputError(
+            f"{folder}: holds a run with other options ({_changed(there, config)}); use --overwrite or another "
+            "--output-dir"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if overwrite or there != config:
+            write_text(folder / _CONFIG, config)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be made ({error.strerror}); use another --output-dir") from error
-    write_text(folder / _CONFIG, config)
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); use another --output-dir") from error
     return not held
+
+
+def _changed(there: str, here: str) -> str:
+    """The options in which two texts of config.yaml differ."""
+    try:
+        old, new = yaml.safe_load(there), yaml.safe_load(here)
+        names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    except (yaml.YAMLError, TypeError, AttributeError):
+        return f"{_CONFIG} is damaged"
+    return "; ".join(f"{name}: {old.get(name)} there, {new.get(name)} here" for name in names) or "in their layout"
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file that appears only when it is complete."""
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.part{os.getpid()}")  # no two processes write one file
     with part.open("w", encoding="utf-8", newline="\n") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what killed processes left half written in the run folder itself; for the process that finishes it."""
+    for path in folder.glob("*.part*"):
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -15,6 +15,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from bvpo_analysis.lrm.options import ModelOptions
 from bvpo_analysis.lrm.shipped import MODEL_DIR
 from bvpo_analysis.preferences import shipped_pairs
 from bvpo_analysis.preferences.shipped import pairs_path
@@ -190,6 +191,7 @@ def test_a_config_replays_to_the_same_numbers(tmp_path):
     assert {k: v for k, v in config.items() if k not in ("model", "ref_model", "data")} == {
         **{"regime": "style", "seed": 3, "loss": "ipo", "beta": 0.3, "batch_size": 4, "traces": 2, "kappa": 0.5},
         **{"empty_mode": "generated", "params": r"layers\.0", "limit": 8, "engine": "loop"},
+        **ModelOptions().plain(),
     }
     assert results["model"]["groups"] == ["layer 0"]
 
@@ -199,7 +201,8 @@ def test_a_finished_folder_is_refused_resumed_or_overwritten(first, tmp_path, fa
     folder = tmp_path / "run"
     shutil.copytree(first[0], folder)
     assert "is not empty; use --resume, --overwrite or another --output-dir" in fails(*SMALL, folder=folder)
-    assert "holds a run with other options" in fails("--limit", 8, "--traces", 1, "--resume", folder=folder)
+    line = fails("--limit", 8, "--traces", 1, "--resume", folder=folder)
+    assert "holds a run with other options (traces: 2 there, 1 here)" in line
     (folder / "results.json").unlink()
     (folder / "report.html").unlink()
     assert main([*SMALL, "--resume", "--output-dir", str(folder)]) == 0
@@ -399,6 +402,14 @@ def test_more_traces_than_there_are(fails):
         (["--params", "("], "--params '(' is not a regular expression"),
         (["--model", "somewhere"], "--model needs --data"),
         (["--resume", "--overwrite"], "--resume and --overwrite exclude each other"),
+        (["--resume", "--merge"], "--resume and --merge exclude each other"),
+        (["--shard", "1/2", "--merge"], "--shard and --merge exclude each other; a shard joins the run"),
+        (["--shard", "3/2"], "--shard 3/2: shards of 2 are numbered 1/2 to 2/2"),
+        (["--shard", "0/2"], "--shard 0/2: shards of 2 are numbered 1/2 to 2/2"),
+        (["--shard", "half"], "--shard expects i/n, such as 2/3 for the second of three processes, got 'half'"),
+        (["--dtype", "int8"], "--dtype must be one of float32, float64, bfloat16, float16, got 'int8'"),
+        (["--device", "tpu"], "--device must be cpu, cuda, cuda:N"),
+        (["--think-empty", "x"], "--think-empty needs --think-open and --think-close"),
         (["--from", "none.yaml"], "none.yaml: no such file; give --from the config.yaml of a run"),
         (["--from", "none.yaml", "--beta", 1], "--from replays a whole configuration; drop --beta"),
         (["--from", "none.yaml", "--quick"], "--from replays a whole configuration; drop --quick"),
@@ -409,16 +420,20 @@ def test_bad_options(fails, options, says):
     assert says in fails(*options)
 
 
-def test_resume_needs_to_know_where(capsys):
-    assert main(["--resume"]) == 2
-    assert capsys.readouterr().err == "error: --resume needs --output-dir, the folder of the interrupted run\n"
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [(["--resume"], "the interrupted run"), (["--merge"], "the shards"), (["--shard", "1/2"], "all shards")],
+)
+def test_continuing_needs_to_know_where(capsys, options, what):
+    assert main(options) == 2
+    assert capsys.readouterr().err == f"error: {options[0]} needs --output-dir, the folder of {what}\n"
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("[1, 2]", "not a mapping of options"),
-        ("betta: 0.1", "unknown option 'betta'; known are batch_size, beta"),
+        ("betta: 0.1", "unknown option 'betta'; known are attention, batch_size, beta"),
         ("beta: [", "not valid YAML"),
         ("beta: big", "an option has a value of the wrong type"),
         ("beta: -1", "--beta must be a positive"),
@@ -441,10 +456,8 @@ def test_models_that_cannot_be_loaded(tmp_path, fails):
     assert "give --model a directory that holds config.json" in line
     assert "no reasoning model could be loaded" in fails("--ref-model", tmp_path, *SMALL)
     folder = copy_of_the_box(tmp_path / "model")
-    settings = json.loads((folder / "tokenizer_config.json").read_text())
-    del settings["pad_token"]
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    assert "the tokenizer has no padding token; set tokenizer.pad_token" in fails("--model", folder, *DATA)
+    (folder / "chat_template.jinja").unlink()
+    assert "chat template" in fails("--model", folder, *DATA)
 
 
 def spoil(weights):
