@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from scipy.special import logsumexp, softmax
 
 from bvpo_analysis.estimators.base import Estimator, Needs
 from bvpo_analysis.estimators.draw_groups import grouped_draws, scatter
+from bvpo_analysis.estimators.log_weights import LogWeights
 from bvpo_analysis.objectives import Objective, SequenceLogProbs
 from bvpo_analysis.records import Floats, Ints, PairLogProbs
 
@@ -38,22 +38,22 @@ def log_mean_exp_coefficients(objective: Objective, pair: PairLogProbs, groups: 
         >>> log_mean_exp_coefficients(DPO(beta=2.0), toy_pair(), np.array([[[0, 2], [1, 3]]]))
         array([[-0.5, -0.5,  0.5,  0.5,  0. ,  0. ]])
     """
-    leading, traces = groups.shape[:-2], groups.shape[-2]
     log_ratio = pair.log_prob - pair.log_prob_ref
-    ratios = [log_ratio[groups[..., side]] for side in (0, 1)]
+    weights = [LogWeights.of(log_ratio[groups[..., side]]) for side in (0, 1)]
     sides = [
         SequenceLogProbs(
-            log_prob=np.asarray(logsumexp(rho, axis=-1) - np.log(traces)).ravel(),
-            log_prob_ref=np.zeros(int(np.prod(leading))),
+            log_prob=w.log_mean.ravel(),
+            log_prob_ref=np.zeros(w.log_mean.size),
             tokens=pair.tokens_answer[groups[..., 0, side]].ravel().astype(np.float64),
         )
-        for side, rho in enumerate(ratios)
+        for side, w in enumerate(weights)
     ]
-    out = np.zeros((*leading, pair.size))
-    for side, (rho, scalar) in enumerate(zip(ratios, objective.coefficients(*sides), strict=True)):
-        shares = scalar.reshape(*leading, 1) * softmax(rho, axis=-1)
-        out += scatter(groups[..., side], shares, pair.size)
-    return out
+    scalars = objective.coefficients(*sides)
+    parts = [
+        scatter(groups[..., side], scalar.reshape(*w.log_mean.shape, 1) * w.shares, pair.size)
+        for side, (w, scalar) in enumerate(zip(weights, scalars, strict=True))
+    ]
+    return parts[0] + parts[1]
 
 
 @final

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from scipy.special import logsumexp, softmax
 
 from bvpo_analysis.estimators.base import Estimator, Needs
 from bvpo_analysis.estimators.draw_groups import grouped_draws, grouped_prior, scatter
+from bvpo_analysis.estimators.log_weights import LogWeights
 from bvpo_analysis.objectives import Objective, SequenceLogProbs
 from bvpo_analysis.records import Floats, Ints, PairLogProbs
 
@@ -60,16 +60,15 @@ class Pooled(Estimator):
         """One row per posterior draw with prior traces of its own, [min(R, N // (M - 1)), m]."""
         self.needs.check(pair)
         members = self._members(pair)
-        log_weights = [pair.log_prob_answer[members[..., side]] for side in (0, 1)]
-        sides = []
-        for side, logs in enumerate(log_weights):
-            evidence = np.asarray(logsumexp(logs, axis=1) - np.log(self.pool))
-            tokens = pair.tokens_answer[members[:, 0, side]].astype(np.float64)
-            sides.append(SequenceLogProbs(evidence, evidence, tokens))
-        out = np.zeros((len(members), pair.size))
-        for side, scalar in enumerate(self.objective.coefficients(*sides)):
-            out += scatter(members[..., side], scalar[:, None] * softmax(log_weights[side], axis=1), pair.size)
-        return out
+        weights = [LogWeights.of(pair.log_prob_answer[members[..., side]]) for side in (0, 1)]
+        tokens = pair.tokens_answer[members[:, 0]].astype(np.float64)
+        sides = [SequenceLogProbs(w.log_mean, w.log_mean, tokens[:, side]) for side, w in enumerate(weights)]
+        scalars = self.objective.coefficients(*sides)
+        parts = [
+            scatter(members[..., side], scalar[:, None] * w.shares, pair.size)
+            for side, (w, scalar) in enumerate(zip(weights, scalars, strict=True))
+        ]
+        return parts[0] + parts[1]
 
     def weights(self, pair: PairLogProbs) -> Floats:
         """Equal weights, [min(R, N // (M - 1))]."""

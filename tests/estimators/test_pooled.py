@@ -97,6 +97,21 @@ def test_a_reference_free_loss_is_consistent_and_not_unbiased(at_reference):
         assert bias[2] < 0.4 * bias[0]
 
 
+def test_a_length_normalised_loss_takes_the_mean_weight_of_the_pool_per_token_of_the_answer():
+    """Catches a sum of weights for their mean, which cancels only where both answers have as many tokens."""
+    log_prob = np.random.default_rng(2).normal(-4.0, 1.0, 21)
+    pair = toy_pair(log_prob_ref=log_prob, further=True)
+    lengths = pair.tokens_answer.copy()
+    lengths[[2, 3, 9, 10, 11]] = 5
+    pair = replace(pair, tokens_answer=lengths)
+    c = Pooled(SimPO(2.0, 0.5), 4).coefficients(pair)[0]
+    sides = [np.exp(pair.log_prob_answer[[i, *pair.prior[:, side]]]) for side, i in enumerate(pair.draws[0])]
+    margin = 2.0 * (np.log(sides[0].mean()) / 3 - np.log(sides[1].mean()) / 5) - 0.5
+    slope = 2.0 / (1 + np.exp(margin))
+    np.testing.assert_allclose(c[[0, 6, 7, 8]], -slope / 3 * sides[0] / sides[0].sum(), rtol=1e-12)
+    np.testing.assert_allclose(c[[2, 9, 10, 11]], slope / 5 * sides[1] / sides[1].sum(), rtol=1e-12)
+
+
 def test_realisations_take_prior_traces_of_their_own():
     """Catches overlapping pools, a pool in another order, and more realisations than there are draws or pools."""
     log_prob = np.random.default_rng(1).normal(-4.0, 1.0, 21)

@@ -1,5 +1,8 @@
 """The preference pairs in the box: 256 per regime, generated on-policy by the reasoning model in the box.
 
+Every pair has own empty-trace answers, four posterior traces per answer (the generating one and three further) and
+seven prior traces, drawn without sight of any answer.
+
 Regimes (rules read answers only): ``style`` ranks endings within the largest group of equal digit and letter; ``valid``
 ranks right answers by the value of the item they name; ``correct`` prefers a right digit over a wrong one. Rebuild with
 ``python -m bvpo_analysis.preferences.shipped.build``.
