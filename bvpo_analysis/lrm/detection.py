@@ -10,7 +10,7 @@ Documented behaviour that the table of known formats relies on: DeepSeek-R1 and 
 delete everything up to ``</think>`` from completed turns; later editions, like QwQ, open the trace in the generation
 prompt. DeepSeek-V3.1 puts the bare tags, and only ``</think>`` where thinking is off. GLM-4.5 and later put a line
 break before the opening tag, and end a turn with the next role's token. gpt-oss writes channels of the Harmony
-format.
+format, Gemma 4 a channel named thought.
 """
 
 import re
@@ -54,6 +54,7 @@ KNOWN_FORMATS: tuple[KnownFormat, ...] = (
         "<|channel|>analysis<|message|>",
         "<|end|><|start|>assistant<|channel|>final<|message|>",
     ),
+    KnownFormat("Gemma 4", r"<\|channel>thought", "<|channel>thought\n", "<channel|>"),
     KnownFormat("GLM", r"\[gMASK\]", "\n<think>", "</think>\n", "<|user|>"),
     KnownFormat("DeepSeek-V3", r"<｜Assistant｜>['\"\s+{}]*</think>", "<think>", "</think>"),
     KnownFormat("DeepSeek-R1", r"<｜Assistant｜>"),

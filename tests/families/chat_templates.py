@@ -131,6 +131,23 @@ GEMMA = """\
 {{- '<start_of_turn>model\\n' }}
 {%- endif %}"""
 
+# Gemma 4: a system turn that asks for thinking, traces in a channel that is cut from completed turns, and an empty
+# channel in the prompt where thinking is off, which it is unless asked for.
+GEMMA4 = """\
+{%- set thinks = enable_thinking is defined and enable_thinking %}
+{%- set system = messages[0].content if messages[0].role == 'system' else '' %}
+{{- bos_token }}
+{%- if thinks or system %}
+{{- '<|turn>system\\n' + ('<|think|>' if thinks else '') + (system | trim) + '<turn|>\\n' }}
+{%- endif %}
+{%- for message in messages if message.role != 'system' %}
+{%- set name = 'model' if message.role == 'assistant' else message.role %}
+{{- '<|turn>' + name + '\\n' + (message.content.split('<channel|>')[-1] | trim) + '<turn|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+{{- '<|turn>model\\n' + ('' if thinks else '<|channel>thought\\n<channel|>') }}
+{%- endif %}"""
+
 # A line of the system message says whether to think, and the date; traces stay where they are in the content.
 SMOLLM3 = """\
 {%- set thinks = not (enable_thinking is defined and not enable_thinking) %}

@@ -6,7 +6,7 @@ and the family's chat template, and returns the folder; ``FAMILIES[name].options
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 DEEPSEEK = ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>")
 LLAMA = ("<|begin_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>")
 GEMMA = ("<pad>", "<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>")
+GEMMA4 = ("<pad>", "<bos>", "<eos>", "<|turn>", "<turn|>", "<|think|>", "<|channel>", "<channel|>")
 GLM = ("<|endoftext|>", "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
 CHANNELS = ("<|startoftext|>", "<|return|>", "<|start|>", "<|end|>", "<|message|>", "<|channel|>")
 TAGS = ("<think>", "</think>")
@@ -105,6 +106,23 @@ FAMILIES: dict[str, Family] = {
         tags=(),
         options=INLINE,
     ),
+    "gemma4": Family(
+        _config(
+            "Gemma4TextConfig",
+            head_dim=12,
+            global_head_dim=12,
+            sliding_window=16,
+            layer_types=["sliding_attention", "full_attention"],
+            hidden_size_per_layer_input=0,
+            vocab_size_per_layer_input=420,
+            num_kv_shared_layers=0,
+        ),
+        chat_templates.GEMMA4,
+        GEMMA4,
+        _GEMMA,
+        tags=(),
+        stops=("<turn|>",),
+    ),
     "smollm3": Family(_config("SmolLM3Config"), chat_templates.SMOLLM3, CHATML, _CHATML),
     "gpt_neox": Family(
         _config("GPTNeoXConfig", num_key_value_heads=2, tie_word_embeddings=False),
@@ -132,10 +150,43 @@ FAMILIES: dict[str, Family] = {
 }
 """The families by name."""
 
+FURTHER: dict[str, Family] = {
+    "qwen3_5": replace(
+        FAMILIES["qwen3_opens"],
+        config=_config(
+            "Qwen3_5TextConfig",
+            head_dim=12,
+            layer_types=["linear_attention", "full_attention"],
+            linear_num_key_heads=2,
+            linear_num_value_heads=2,
+            linear_key_head_dim=8,
+            linear_value_head_dim=8,
+        ),
+    ),
+    "qwen3_moe": replace(
+        FAMILIES["qwen3"],
+        config=_config("Qwen3MoeConfig", head_dim=12, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16),
+    ),
+    "gpt_oss": replace(
+        FAMILIES["channels"],
+        config=_config("GptOssConfig", head_dim=12, num_local_experts=4, num_experts_per_tok=2, sliding_window=16),
+    ),
+    "lfm2": replace(FAMILIES["lfm"], config=_config("Lfm2Config", layer_types=["conv", "full_attention"])),
+    "nemotron_arch": replace(FAMILIES["nemotron"], config=_config("NemotronConfig")),
+    "mistral": replace(FAMILIES["llama"], config=_config("MistralConfig", head_dim=12, sliding_window=16)),
+    "phi3": replace(FAMILIES["llama"], config=_config("Phi3Config")),
+    "olmo2": replace(FAMILIES["llama"], config=_config("Olmo2Config")),
+}
+"""The same formats on further architectures: linear attention, experts, convolutions."""
+
+
+def _family(name: str) -> Family:
+    return FAMILIES[name] if name in FAMILIES else FURTHER[name]
+
 
 def family_tokenizer(name: str) -> PreTrainedTokenizerFast:
     """The family's tokenizer: byte-level pairs trained on the sentences, then the think tags as ordinary tokens."""
-    family = FAMILIES[name]
+    family = _family(name)
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -152,7 +203,7 @@ def family_tokenizer(name: str) -> PreTrainedTokenizerFast:
 
 def family_model(name: str, folder: Path, *, dtype: torch.dtype = torch.float32) -> Path:
     """Save the family's tiny random model into ``folder`` and return it; the same weights on every call."""
-    family, tokenizer = FAMILIES[name], family_tokenizer(name)
+    family, tokenizer = _family(name), family_tokenizer(name)
     config = family.config()
     config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
     config.pad_token_id = tokenizer.pad_token_id
@@ -168,7 +219,7 @@ def family_model(name: str, folder: Path, *, dtype: torch.dtype = torch.float32)
 
 def family_options(name: str, folder: Path) -> dict[str, Any]:
     """The keyword arguments ``load_model`` needs for the family; a chat template is written to a file in ``folder``."""
-    options = dict(FAMILIES[name].options)
+    options = dict(_family(name).options)
     if "chat_template" in options:
         file = folder / "given_template.jinja"
         file.write_text(options["chat_template"], encoding="utf-8")

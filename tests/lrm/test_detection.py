@@ -37,6 +37,7 @@ EXPECTED = {
     "nemotron": ("<think>\n", "\n</think>\n\n", "", "cut", "<|eot_id|>", "Nemotron", "<|end_header_id|>\n\n"),
     "gemma2": ("<think>\n", "\n</think>\n\n", "", "inline", "<end_of_turn>", "options", "<start_of_turn>model\n"),
     "gemma3": ("<think>\n", "\n</think>\n\n", "", "inline", "<end_of_turn>", "options", "<start_of_turn>model\n"),
+    "gemma4": ("<|channel>thought\n", "<channel|>", "", "cut", "<turn|>", "Gemma 4", "<|turn>model\n"),
     "smollm3": ("<think>\n", "\n</think>\n", "", "inline", "<|im_end|>", "SmolLM3", "assistant\n"),
     "gpt_neox": ("<think>\n", "\n</think>\n\n", "", "inline", "<|endoftext|>", "options", "assistant: "),
     "glm": ("\n<think>", "</think>\n", "", "field", "<|user|>", "GLM", "<|assistant|>"),
@@ -72,6 +73,7 @@ EMPTY = {
     "nemotron": (BLANK, "<|end_header_id|>\n\n" + BLANK),
     "gemma2": (BLANK, "model\n" + BLANK),
     "gemma3": (BLANK, "model\n" + BLANK),
+    "gemma4": ("<|channel>thought\n<channel|>", "2 < 3?<turn|>\n<|turn>model\n<|channel>thought\n<channel|>"),
     "smollm3": ("<think>\n\n</think>\n", "assistant\n<think>\n\n</think>\n"),
     "gpt_neox": (BLANK, "assistant: " + BLANK),
     "glm": ("\n<think></think>\n", "2 < 3?/nothink<|assistant|>\n<think></think>\n"),
@@ -127,6 +129,7 @@ def test_switches_are_found_by_their_effect():
         "qwen3_opens",
         "smollm3",
         "glm",
+        "gemma4",
     }
     assert set(switches.values()) == {("enable_thinking", ""), ("",)}
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES, family_model, family_options, family_pairs
+from families import FAMILIES, FURTHER, family_model, family_options, family_pairs
 
 from bvpo_analysis.errors import InputError
 from bvpo_analysis.estimators import EmptyTrace, Trace, totals_of
@@ -16,7 +16,7 @@ from bvpo_analysis.objectives import DPO
 from bvpo_analysis.preferences import write_pairs
 from bvpo_analysis.scores import HooksEngine, LoopEngine, VmapEngine, score_pairs, sequence_log_probs
 
-CUT = {"r1_distill_qwen", "r1_model_opens", "qwq", "nemotron", "deepseek_v31"}
+CUT = {"r1_distill_qwen", "r1_model_opens", "qwq", "nemotron", "gemma4", "deepseek_v31"}
 """Families whose templates cut the trace from a completed turn."""
 
 
@@ -92,6 +92,28 @@ def test_engines_agree(family):
             # Gradients that vanish identically, as of a bias of keys, are rounding errors in every engine.
             assert distance <= 1e-5 * expected[:, place].norm() + 1e-8 * expected.norm(), (engine.name, name)
     assert HooksEngine(lrm.model).fallback is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FURTHER)
+def test_further_architectures(name, tmp_path):
+    """Experts, convolutions and linear attention: every engine is right, whether or not the hooks serve."""
+    lrm = load_model(family_model(name, tmp_path), **family_options(name, tmp_path))
+    sequences = sequences_of(lrm, family_pairs(2))
+    rows = {}
+    for kind in (LoopEngine, HooksEngine, VmapEngine):
+        engine = kind(lrm.model)
+        rows[engine.name] = engine.buffer(len(sequences)).fill_(torch.nan)
+        engine.fill(sequences, rows[engine.name])
+    for engine in ("hooks", "vmap"):
+        assert (rows[engine] - rows["loop"]).norm() <= 1e-5 * rows["loop"].norm()
+    prompts = [lrm.assembler.prompt(p.prompt) for p in family_pairs(2)]
+    prompts[1] = prompts[1] + lrm.assembler.encode("It is a longer prompt than the other. ")
+    options = {"max_new_tokens": 8, "eos_id": lrm.assembler.stop_ids, "pad_id": lrm.assembler.pad_id}
+    together = sample_completions(lrm.model, prompts, [1, 2], **options)
+    assert [
+        sample_completions(lrm.model, [p], [s], **options)[0] for p, s in zip(prompts, (1, 2), strict=True)
+    ] == together
 
 
 def test_a_sampled_row_does_not_depend_on_its_batch(family):
