@@ -153,7 +153,14 @@ def _build(options: argparse.Namespace) -> int:
     prompts = read_prompts(options.prompts, limit=options.limit, references=reward.needs_reference)
     part = part_of(prompts, options.shard)
     report = build(
-        _load(options), part, reward, options.output, settings, resume=options.resume, overwrite=options.overwrite
+        _load(options),
+        part,
+        reward,
+        options.output,
+        settings,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        may_be_empty=options.shard is not None,
     )
     counts = report.counts
     print(f"{options.output}: {report.pairs} pairs of {counts.prompts} prompts")

@@ -200,6 +200,7 @@ def build(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    may_be_empty: bool = False,
 ) -> BuildReport:
     """Build pairs and write them as native rows to ``output``, with ``output``.counts.json beside it.
 
@@ -213,6 +214,7 @@ def build(
         settings: numbers of samples and the like.
         resume: continue an interrupted build; finished chunks are kept.
         overwrite: begin anew where an interrupted build was left.
+        may_be_empty: write a file without rows where no prompt gives a pair, as for one part of several.
 
     Raises:
         InputError: an interrupted build is in the way, or differs from this one; or no prompt gives a pair.
@@ -254,7 +256,7 @@ def build(
                 write_lines(path, [json.dumps(found, ensure_ascii=False)])
             report.add(json.loads(path.read_text(encoding="utf-8")))
             progress.update(min(CHUNK, len(prompts) - start))
-    if not report.pairs:
+    if not report.pairs and not may_be_empty:
         shutil.rmtree(parts)
         raise InputError(
             f"none of {len(prompts)} prompts gives a pair: {report.counts.unclosed} of {report.counts.completions} "

@@ -120,7 +120,11 @@ def merge(
     Raises:
         InputError: an unreadable file, a row that must be mended, a repeated prompt, or a D_e that shares no prompt.
     """
-    files: list[PairFile] = [read_file(source, format=format, one_per_prompt=one_per_prompt) for source in sources]
+    # One part of a build may have found no pair.
+    files: list[PairFile] = [
+        read_file(source, format=format, one_per_prompt=one_per_prompt, may_be_empty=len(sources) > 1)
+        for source in sources
+    ]
     dropped = sum((Counter(file.dropped) for file in files), Counter[str]())
     pairs: dict[str, PreferencePair] = {}
     for source, file in zip(sources, files, strict=True):
@@ -134,6 +138,8 @@ def merge(
                     f"{source}: prompt_id {pair.prompt_id!r} is in an earlier file too; use --one-per-prompt to keep "
                     "the first pair of each prompt"
                 )
+    if not pairs:
+        raise InputError(f"{sources[0]}: no preference pairs in this file nor in the others")
     if empty is None:
         return Merged(tuple(pairs.values()), dict(dropped), 0, 0)
     answers, dropped_empty = read_empty_answers(empty)

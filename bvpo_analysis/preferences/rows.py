@@ -133,7 +133,12 @@ def _reader(reader: Format | None, record: Any, where: str) -> Format:
 
 
 def read_file(
-    source: str | Path, *, format: str = "auto", limit: int | None = None, one_per_prompt: bool = False
+    source: str | Path,
+    *,
+    format: str = "auto",
+    limit: int | None = None,
+    one_per_prompt: bool = False,
+    may_be_empty: bool = False,
 ) -> PairFile:
     """Read preference pairs, with an account of what was left out.
 
@@ -142,6 +147,7 @@ def read_file(
         format: key of ``FORMATS``, or "auto".
         limit: keep the first so many pairs and read no further.
         one_per_prompt: keep the first pair of each prompt; otherwise a second one is an error.
+        may_be_empty: accept a file without any row.
 
     Raises:
         InputError: unreadable file, a row that must be mended (with file and line), a repeated prompt, or no pair.
@@ -162,7 +168,7 @@ def read_file(
     if not pairs and dropped:
         reason, count = dropped.most_common(1)[0]
         raise InputError(f"{source}: none of {facts.rows} rows gives a pair; for {count} of them: {REASONS[reason]}")
-    if not pairs:
+    if not pairs and not may_be_empty:
         raise InputError(f"{source}: no preference pairs in the file; expected one JSON object per line")
     return PairFile(
         tuple(pairs), facts.format, facts.rows, dict(dropped), dict(facts.counts), tuple(sorted(facts.ignored))

@@ -311,8 +311,8 @@ def _with_alerts(found: Validation) -> Validation:
         )
     if found.pairs and found.empty_own < found.pairs:
         alerts.append(
-            f"no answers of their own for the empty trace in {found.pairs - found.empty_own} of {found.pairs} pairs; y+ "
-            "and y- serve instead (merge adds a file of answers generated without thinking)"
+            f"no answers of their own for the empty trace in {found.pairs - found.empty_own} of {found.pairs} pairs; "
+            "y+ and y- serve instead (merge adds a file of answers generated without thinking)"
         )
     if found.duplicate_prompts:
         alerts.append(
