@@ -60,6 +60,7 @@ class CoupledTrace(Estimator):
 
     def weights(self, pair: PairLogProbs) -> Floats:
         """Equal weights, [(R // K) K]."""
+        self.needs.check(pair)
         rows = len(pair.draws) // self.traces * self.traces
         return np.full(rows, 1.0 / rows)
 

@@ -57,6 +57,7 @@ class IndependentPriorTraces(Estimator):
 
     def weights(self, pair: PairLogProbs) -> Floats:
         """Equal weights, [N // 2]."""
+        self.needs.check(pair)
         count = len(pair.prior) // 2
         return np.full(count, 1.0 / count)
 

@@ -54,6 +54,7 @@ class JackknifeMarginal(Estimator):
 
     def weights(self, pair: PairLogProbs) -> Floats:
         """Equal weights, [R // K]."""
+        self.needs.check(pair)
         groups = len(pair.draws) // self.traces
         return np.full(groups, 1.0 / groups)
 

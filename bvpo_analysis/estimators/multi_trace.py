@@ -46,6 +46,7 @@ class MultiTrace(Estimator):
 
     def weights(self, pair: PairLogProbs) -> Floats:
         """Equal weights, [R // K]."""
+        self.needs.check(pair)
         groups = len(pair.draws) // self.traces
         return np.full(groups, 1.0 / groups)
 

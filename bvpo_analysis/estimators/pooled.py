@@ -72,6 +72,7 @@ class Pooled(Estimator):
 
     def weights(self, pair: PairLogProbs) -> Floats:
         """Equal weights, [min(R, N // (M - 1))]."""
+        self.needs.check(pair)
         count = len(self._members(pair))
         return np.full(count, 1.0 / count)
 

@@ -48,6 +48,7 @@ class PriorTrace(Estimator):
 
     def weights(self, pair: PairLogProbs) -> Floats:
         """Equal weights, [N]."""
+        self.needs.check(pair)
         return np.full(len(pair.prior), 1.0 / len(pair.prior))
 
     @property

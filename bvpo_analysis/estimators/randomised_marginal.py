@@ -99,6 +99,7 @@ class RandomisedMarginal(Estimator):
 
     def weights(self, pair: PairLogProbs) -> Floats:
         """Probabilities of the levels, equal for all groups, [(R // 2^L) L]."""
+        self.needs.check(pair)
         groups = len(pair.draws) // self.traces
         return np.tile(level_probabilities(self.levels), groups) / groups
 

@@ -136,6 +136,9 @@ def test_what_is_available_can_be_computed_and_what_is_not_cannot(two_traces):
                 elif entry.reference_free or not loss.reference_free:
                     with pytest.raises(ValueError, match=r"^prompt "):
                         entry.make(loss).coefficients(pair)
+                    if entry.make(loss).random and key != "short":
+                        with pytest.raises(ValueError, match=r"^prompt "):
+                            entry.make(loss).weights(pair)
 
 
 @pytest.mark.parametrize("key", KEYS)
