@@ -5,7 +5,9 @@ fields are replicates) and returns an :class:`Estimate` or :class:`Alpha` with a
 laws the same code gives exact numbers.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,9 +19,12 @@ from bvpo_analysis.moments import (
     bounded_ratio_set,
     fieller_set,
     jackknife_estimate,
-    score_estimate,
+    profile_estimate,
 )
 from bvpo_analysis.records import Alpha, Estimate, Floats
+
+Weight = ArrayLike | Callable[[GradientLaw], Floats]
+"""A mixing weight: a number, one number per replicate, or a rule that finds it in a law."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,10 @@ def optimal_alpha(law: GradientLaw, kappa: float = 1.0) -> Alpha:
     if law.bias_noise is None:
         found = fieller_set(numerator, distance)
     else:
-        found = bounded_ratio_set(numerator, kappa * law.var_diff, law.bias_noise)
+        # D = |b|^2 + kappa Var(g_t - g_e) = (1 - kappa / B) |b|^2 + (kappa / B) E|g_t - g_e|^2, the last of one unit.
+        second_moment = law.var_diff + law.bias_share * law.bias_diff_sq
+        weight = 1.0 - kappa * float(np.ravel(law.bias_share)[0])
+        found = bounded_ratio_set(numerator, kappa * second_moment, law.bias_noise, weight)
     low, high = 1.0 - found.high, 1.0 - found.low
     bounded = found.shape == "interval"
     clipped_low, clipped_high = np.clip([low, high], 0.0, 1.0) if bounded else (0.0, 1.0)
@@ -95,32 +103,40 @@ def error_parts(law: GradientLaw, alpha: ArrayLike, kappa: float = 1.0) -> Error
     return ErrorParts(bias, trace, variance - trace, bias + variance)
 
 
-def error(law: GradientLaw, alpha: ArrayLike, kappa: float = 1.0) -> Estimate:
-    """MSE (at kappa = 1) of the mix; ``alpha`` a fixed weight, or one weight per replicate.
+def error(law: GradientLaw, alpha: Weight, kappa: float = 1.0) -> Estimate:
+    """MSE (at kappa = 1) of the mix at a fixed weight, one weight per replicate, or the weight that a rule finds.
 
     The point value takes the positive part of an unbiased squared bias, so it is never below the variance of the mix.
     The interval comes from the unbiased replicates, ends at 0, and is extended to hold the value.
     """
-    raw = score_estimate(error_parts(law, alpha, kappa).total, law.bias_noise)
-    value = float(error_parts(_nonnegative(law), alpha, kappa).total[0])
-    return replace(raw, value=value, ci_low=min(max(raw.ci_low, 0.0), value), ci_high=max(raw.ci_high, value))
+
+    def total(one: GradientLaw) -> Floats:
+        return error_parts(one, _weight(alpha, one), kappa).total
+
+    return _nonnegative_estimate(lambda one, _: total(one), law, law)
 
 
 def error_ratio(
-    law: GradientLaw, alpha: ArrayLike, other: GradientLaw, other_alpha: ArrayLike, kappa: float = 1.0
+    law: GradientLaw, alpha: Weight, other: GradientLaw, other_alpha: Weight, kappa: float = 1.0
 ) -> Estimate | None:
     """Error of one mix over the error of another; point value and interval as in :func:`error`.
 
     Returns:
         None where the denominator is not clearly positive, so that the data do not determine the ratio.
     """
-    below = error_parts(other, other_alpha, kappa).total
-    if not score_estimate(below, other.bias_noise).ci_low > 0 and len(below) > 1:
+
+    def total(one: GradientLaw, weight: Weight) -> Floats:
+        return error_parts(one, _weight(weight, one), kappa).total
+
+    noise = other.bias_noise
+    least = other if noise is None else other.with_squared_bias(np.array([max(noise.interval[0], 0.0)]))
+    if len(law.bias_e_sq) > 1 and not jackknife_estimate(total(least, other_alpha)).ci_low > 0:
         return None
-    raw = score_estimate(error_parts(law, alpha, kappa).total / below, law.bias_noise)
-    above = error_parts(_nonnegative(law), alpha, kappa).total[0]
-    value = float(above / error_parts(_nonnegative(other), other_alpha, kappa).total[0])
-    return replace(raw, value=value, ci_low=min(max(raw.ci_low, 0.0), value), ci_high=max(raw.ci_high, value))
+
+    def ratio(one: GradientLaw, two: GradientLaw) -> Floats:
+        return total(one, alpha) / total(two, other_alpha)
+
+    return _nonnegative_estimate(ratio, law, other)
 
 
 def recommended_weights(law: GradientLaw, kappa: float = 1.0) -> Floats:
@@ -130,7 +146,7 @@ def recommended_weights(law: GradientLaw, kappa: float = 1.0) -> Floats:
 
 def relative_regret(law: GradientLaw, alpha: float, kappa: float = 1.0) -> Estimate | None:
     """(F(alpha) - F*) / F*, the relative price of a fixed weight over the recommended one; None as in error_ratio."""
-    ratio = error_ratio(law, alpha, law, recommended_weights(law, kappa), kappa)
+    ratio = error_ratio(law, alpha, law, partial(recommended_weights, kappa=kappa), kappa)
     if ratio is None:
         return None
     low = ratio.ci_low - 1.0
@@ -158,7 +174,7 @@ def traces_worth(moments: Moments) -> Estimate:
 
 def batch_size_equivalent(law: GradientLaw, kappa: float = 1.0) -> Estimate | None:
     """F(1) / F(alpha*): mixing at alpha* is worth a batch this many times as large for g_t alone (b_t = 0)."""
-    return error_ratio(law, 1.0, law, recommended_weights(law, kappa), kappa)
+    return error_ratio(law, 1.0, law, partial(recommended_weights, kappa=kappa), kappa)
 
 
 def twice_the_prompts_instead(moments: Moments, batch_size: float, kappa: float = 1.0) -> Estimate | None:
@@ -168,14 +184,54 @@ def twice_the_prompts_instead(moments: Moments, batch_size: float, kappa: float 
     scores as many. Empty-trace sequences are shorter, so in tokens the comparison favours g_t.
     """
     law = moments.population(batch_size)
-    return error_ratio(moments.population(2 * batch_size), 1.0, law, recommended_weights(law, kappa), kappa)
+    rule = partial(recommended_weights, kappa=kappa)
+    return error_ratio(moments.population(2 * batch_size), 1.0, law, rule, kappa)
 
 
 def cosine_to_target(moments: Moments) -> Estimate:
-    """cos(E g_e, mu) = <mu, E g_e> / (|mu| |E g_e|); nan if an unbiased square is not positive."""
-    squares = moments.target_sq * moments.mean_e_sq
-    with np.errstate(invalid="ignore"):
-        return jackknife_estimate(moments.target_dot_e / np.sqrt(np.where(squares > 0, squares, np.nan)))
+    """cos(E g_e, mu) = <mu, E g_e> / (|mu| |E g_e|); nan, with the interval [-1, 1], if a square is not positive.
+
+    With b_t = 0, <mu, E g_e> = (|mu|^2 + |E g_e|^2 - |b_e|^2) / 2, in which the squared bias is tested near zero. The
+    estimate may lie beyond -1 and 1, the interval ends there.
+    """
+    target, empty = (np.where(square > 0, square, np.nan) for square in (moments.target_sq, moments.mean_e_sq))
+    cosine = moments.target_dot_e / np.sqrt(target * empty)
+    if len(cosine) > 1 and np.isnan(cosine).any():
+        return Estimate(float(cosine[0]), np.nan, -1.0, 1.0, moments.n, "degenerate")
+    if moments.bias_noise is None:
+        return jackknife_estimate(cosine)
+
+    def given_squared_bias(u: Floats) -> Floats:
+        return (moments.target_sq + moments.mean_e_sq - u) / (2 * np.sqrt(moments.target_sq * moments.mean_e_sq))
+
+    raw = profile_estimate(given_squared_bias, moments.bias_noise)
+    return replace(
+        raw,
+        value=float(cosine[0]),
+        ci_low=float(np.clip(raw.ci_low, -1.0, 1.0)),
+        ci_high=float(np.clip(raw.ci_high, -1.0, 1.0)),
+    )
+
+
+def _weight(alpha: Weight, law: GradientLaw) -> ArrayLike:
+    return alpha(law) if callable(alpha) else alpha
+
+
+def _nonnegative_estimate(
+    statistic: Callable[[GradientLaw, GradientLaw], Floats], law: GradientLaw, other: GradientLaw
+) -> Estimate:
+    """Estimate of a number that cannot be negative, from one law or two."""
+    value = float(statistic(_nonnegative(law), _nonnegative(other))[0])
+    if law.bias_noise is None:
+        raw = jackknife_estimate(statistic(law, other))
+    else:
+        shared = other.bias_noise is law.bias_noise
+
+        def given_squared_bias(u: Floats) -> Floats:
+            return statistic(law.with_squared_bias(u), other.with_squared_bias(u) if shared else other)
+
+        raw = profile_estimate(given_squared_bias, law.bias_noise)
+    return replace(raw, value=value, ci_low=min(max(raw.ci_low, 0.0), value), ci_high=max(raw.ci_high, value))
 
 
 def _nonnegative(law: GradientLaw) -> GradientLaw:

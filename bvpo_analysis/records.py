@@ -177,9 +177,9 @@ class Estimate:
         se: standard error; 0 for exact values, nan when not available.
         ci_low, ci_high: 95 % interval; may be infinite.
         n: number of clusters (prompts) behind it.
-        method: how the interval was made: "exact"; "jackknife" (value +- t SE); "score-jackknife" (variance
-            taken at the hypothesis, for numbers that contain a squared bias); "fieller-jackknife" (ratios);
-            "degenerate" (none).
+        method: how the interval was made: "exact"; "jackknife" (value +- t SE); "score-jackknife" (a
+            squared bias, tested with its law at every hypothesis, and numbers that contain one); "profile-jackknife"
+            (functions of one); "fieller-jackknife" (ratios); "degenerate" (none).
 
     Example:
         >>> print(Estimate(0.5, 0.1, 0.3, 0.7, 64, "jackknife"))

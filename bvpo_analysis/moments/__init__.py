@@ -18,6 +18,7 @@ from bvpo_analysis.moments.intervals import (
     score_estimate,
 )
 from bvpo_analysis.moments.joint import JointMoments, PairMoments, joint_moments
+from bvpo_analysis.moments.label_noise import flip_labels
 from bvpo_analysis.moments.law import GradientLaw, Moments
 from bvpo_analysis.moments.population import population_moments, squared_bias_noise
 from bvpo_analysis.moments.ustatistics import leave_one_out_mean, leave_one_out_ustatistic
@@ -35,6 +36,7 @@ __all__ = [
     "bounded_ratio_set",
     "enumerated_moments",
     "fieller_set",
+    "flip_labels",
     "gram_vectors",
     "jackknife_covariance",
     "jackknife_estimate",

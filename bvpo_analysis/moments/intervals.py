@@ -3,28 +3,39 @@
 Replicates are arrays [n + 1] as made in ``ustatistics``: the estimate, then the n leave-one-out values. Arrays of
 length one are exact numbers. Two things spoil the plain interval "value +- t SE".
 
-First, the U-statistic U of a squared bias |b|^2 has variance (4/n) b'Sb + (2/n^2) Tr S^2, which falls with |b|^2. A
-low U comes with a low jackknife SE, and near |b| = 0 the interval misses the truth from below. As for Wilson's
-interval of a proportion, the remedy is to take the variance at the hypothesised value: it has the slope 4 lambda / n
-in |b|^2, with lambda = b'Sb/|b|^2 the Rayleigh quotient at the sample mean, or Tr S^2 / Tr S (its value for noise
-alone) if larger. For a statistic f that moves with U (jackknife correlation r, regression slope w of f on U) and the
-hypothesis f0 = f + x, the jackknife variance s^2 becomes
+First, the U-statistic U of a squared bias |b|^2 has, with S the covariance of the per-prompt vectors,
 
-    s^2(x) = s^2 + w r^2 (4 lambda / n) x,
+    Var U = 2 Tr S^2 / n^2 + 4 b'Sb / n,    third cumulant 8 Tr S^3 / n^3 + 24 b'S^2b / n^2,
 
-so the interval {f + x : x^2 <= t^2 s^2(x)} is still the solution of a quadratic. On average the jackknife doubles the
-degenerate term (2/n^2) Tr S^2; this is kept, since the quantiles of the t law are too short for the skewed law of U.
-Tests measure the coverage in populations with known truth, since none of this is exact.
+which grow with |b|^2: a low U comes with a low standard error, and near |b| = 0 the law of U is that of a weighted sum
+of chi-squares. (The jackknife counts the first term twice, besides.) As for Wilson's interval of a proportion, the
+remedy is to test every value theta of |b|^2 with the law of U at that value. b'Sb is unknown; its unbiased estimate q
+moves with U, so that at the hypothesis it is taken as q + gamma (theta - U), with the regression coefficient
 
-Second, a ratio has no honest symmetric interval. Fieller's set {a : |N - a D| <= t SE(N - a D)} is one, and takes the
-same correction.
+    gamma = Cov(q, U) / Var U = (4 b'S^2b / n + 2 Tr S^3 / n^2) / (4 b'Sb / n + 2 Tr S^2 / n^2).
+
+The quantiles are those of the shifted gamma law with these three cumulants (Hall 1983; Buckley and Eagleson 1988),
+stretched as the t law stretches the normal one.
+
+A statistic f = w U + h inherits the asymmetry: its margins combine those of U, m, and t s_h of the rest, with the
+jackknife correlation rho, as sqrt((w m)^2 + (t s_h)^2 + 2 rho w m t s_h), which is the method of variance estimates
+recovery (Zou and Donner 2008). A smooth function of |b|^2 and the rest is treated alike, with the range of the function
+over the interval of |b|^2 in place of w m.
+
+Second, a ratio has no honest symmetric interval. Fieller's set {a : 0 is in the interval of N - a D} is one, and takes
+the same correction.
+
+None of this is exact; the coverage of every interval is measured in populations of known truth.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from numpy.typing import ArrayLike
+from scipy import special
 from scipy.optimize import brentq
 
 from bvpo_analysis.records import Estimate, Floats
@@ -34,7 +45,7 @@ LEVEL = 0.95
 
 
 def _quantile(n: int) -> float:
-    return float(stats.t.ppf(0.5 + LEVEL / 2, df=n - 1))
+    return float(special.stdtrit(n - 1, 0.5 + LEVEL / 2))
 
 
 def jackknife_covariance(*replicates: Floats) -> Floats:
@@ -71,29 +82,78 @@ def jackknife_estimate(replicates: Floats) -> Estimate:
 
 @dataclass(frozen=True)
 class SquaredBiasNoise:
-    """How the variance of the U-statistic U of a squared bias grows with the true |b|^2.
+    """The law of the U-statistic U of a squared bias |b|^2, as a function of the true |b|^2.
 
     Attributes:
         replicates: U and its leave-one-out values, [n + 1].
-        slope: d Var(U) / d|b|^2 = 4 lambda / n; see the head of this file for lambda.
+        constant: 2 Tr S^2 / n^2, the variance of U at b = 0.
+        linear: 4 q / n, the unbiased estimate of 4 b'Sb / n, the rest of the variance; it may be negative.
+        slope: 4 gamma / n, how ``linear`` moves with the hypothesis about |b|^2.
+        third: 8 Tr S^3 / n^3, the third cumulant of U at b = 0.
     """
 
     replicates: Floats
+    constant: float
+    linear: float
     slope: float
+    third: float
 
-    def variance_slope(self, variance: float, covariance: float, of_u: float) -> float:
-        """w r^2 (4 lambda / n) of a statistic with this variance and covariance with U, which has variance ``of_u``."""
-        if of_u <= 0.0 or variance <= 0.0:
+    def _along(self, squared_bias: float) -> float:
+        return max(self.linear + self.slope * (squared_bias - float(self.replicates[0])), 0.0)
+
+    def variance(self, squared_bias: float) -> float:
+        """Var U if |b|^2 has this value: constant + (linear + slope (|b|^2 - U))_+."""
+        return self.constant + self._along(squared_bias)
+
+    def skewness(self, squared_bias: float) -> float:
+        """Skewness of U if |b|^2 has this value; with b'S^2b = gamma b'Sb, the cumulant is third + 1.5 slope linear."""
+        variance = self.variance(squared_bias)
+        if variance <= 0.0:
             return 0.0
-        w = covariance / of_u
-        return w * self.slope * min(covariance * w / variance, 1.0)
+        return (self.third + 1.5 * self.slope * self._along(squared_bias)) / variance**1.5
+
+    @cached_property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of |b|^2: the values at which U lies between its 2.5 % and 97.5 % quantiles.
+
+        The lower end is negative where U speaks against no small |b|^2 at all, as an unbiased estimate may be.
+        """
+        u, n = float(self.replicates[0]), len(self.replicates) - 1
+        stretch = _quantile(n) / float(special.ndtri(0.5 + LEVEL / 2))
+
+        def excess(hypothesis: float, probability: float) -> float:
+            at = max(hypothesis, 0.0)
+            quantile = stretch * _skewed_quantile(probability, self.skewness(at))
+            return u - hypothesis - quantile * float(np.sqrt(self.variance(at)))
+
+        def crossing(probability: float, direction: float) -> float:
+            step = direction * float(np.sqrt(self.variance(max(u, 0.0))) + 1e-12 * abs(u))
+            near = u
+            if step == 0.0 or excess(near, probability) * direction <= 0.0:
+                return u
+            while excess(near + step, probability) * direction > 0.0:
+                near, step = near + step, 2 * step
+            return float(brentq(excess, near, near + step, args=(probability,), xtol=1e-300, rtol=1e-12))
+
+        tail = (1 - LEVEL) / 2
+        return crossing(1 - tail, -1.0), crossing(tail, 1.0)
 
 
-def score_estimate(replicates: Floats, noise: SquaredBiasNoise | None) -> Estimate:
-    """Value, jackknife SE and 95 % score-type interval of a statistic f that may move with a squared bias.
+def _skewed_quantile(probability: float, skewness: float) -> float:
+    """Quantile of the standardised gamma law of this skewness, at least zero; the normal one where it is negligible."""
+    if skewness < 1e-3:
+        return float(special.ndtri(probability))
+    shape = 4 / skewness**2
+    return float((special.gammaincinv(shape, probability) - shape) / np.sqrt(shape))
 
-    The interval is {f + x : x^2 <= t^2 s^2(x)}; without ``noise``, or for a statistic uncorrelated with U, it is the
-    plain jackknife t interval.
+
+def score_estimate(replicates: Floats, noise: SquaredBiasNoise | None, weight: float | None = None) -> Estimate:
+    """Value, jackknife SE and 95 % score-type interval of a statistic f = w U + h that contains a squared bias.
+
+    Args:
+        replicates: f and its leave-one-out values.
+        noise: the law of U; without it the interval is the plain jackknife t interval.
+        weight: w; the jackknife regression coefficient of f on U if not given, which is right for a multiple of U.
 
     Example:
         >>> import numpy as np
@@ -105,13 +165,71 @@ def score_estimate(replicates: Floats, noise: SquaredBiasNoise | None) -> Estima
     plain = jackknife_estimate(replicates)
     if noise is None or plain.method == "exact":
         return plain
-    covariance = jackknife_covariance(replicates, noise.replicates)
-    t2 = _quantile(plain.n) ** 2
-    centre = t2 * noise.variance_slope(covariance[0, 0], covariance[0, 1], covariance[1, 1]) / 2
-    half = float(np.sqrt(centre**2 + t2 * covariance[0, 0]))
-    return Estimate(
-        plain.value, plain.se, plain.value + centre - half, plain.value + centre + half, plain.n, "score-jackknife"
+    u = noise.replicates
+    if weight is None:
+        s = jackknife_covariance(replicates, u)
+        weight = float(s[0, 1] / s[1, 1]) if s[1, 1] > 0.0 else 0.0
+    low, high = noise.interval
+    s = jackknife_covariance(replicates - weight * u, u)
+    margins = weight * (low - float(u[0])), weight * (high - float(u[0]))
+    down, up = (
+        float(_combined(margin, np.sign(weight), s[0, 0], s[0, 1], noise)) for margin in (min(margins), max(margins))
     )
+    return Estimate(plain.value, plain.se, plain.value - down, plain.value + up, plain.n, "score-jackknife")
+
+
+def profile_estimate(statistic: Callable[[Floats], Floats], noise: SquaredBiasNoise | None) -> Estimate:
+    """Value, jackknife SE and 95 % interval of a smooth function of a squared bias and of statistics beside it.
+
+    The margins are those of the function over the interval of |b|^2, which ends at 0, combined with those of the rest,
+    |b|^2 held fixed. Where the function has an extremum inside, as a regret has, its linearisation would promise too
+    much.
+
+    Args:
+        statistic: the function's replicates [..., n + 1] (its value at index 0), given what to take for |b|^2: the
+            replicates of U [n + 1], or constant values [..., 1].
+        noise: the law of U; without it the argument of ``statistic`` plays no role.
+    """
+    if noise is None:
+        return jackknife_estimate(statistic(np.zeros(1)))
+    u = noise.replicates
+    plain = jackknife_estimate(statistic(u))
+    low, high = (max(end, 0.0) for end in noise.interval)
+    centre = max(float(u[0]), 0.0)
+    grid = np.unique(np.concatenate([np.linspace(low, centre, GRID), np.linspace(centre, high, GRID)]))
+    values = statistic(grid[:, None])[:, 0]
+    middle = statistic(np.array([centre]))
+    s = jackknife_covariance(middle, u)
+    ends = []
+    for which in (int(np.argmin(values)), int(np.argmax(values))):
+        margin = float(values[which] - middle[0])
+        direction = np.sign(margin) * np.sign(grid[which] - centre)
+        ends.append(float(_combined(margin, direction, s[0, 0], s[0, 1], noise)))
+    low, high = float(middle[0]) - ends[0], float(middle[0]) + ends[1]
+    return Estimate(plain.value, plain.se, low, high, plain.n, "profile-jackknife")
+
+
+GRID = 9
+"""Values of |b|^2 on either side of the estimate at which a function of it is evaluated."""
+
+
+def _combined(
+    margin: ArrayLike, direction: ArrayLike, variance: ArrayLike, covariance: ArrayLike, noise: SquaredBiasNoise
+) -> Floats:
+    """sqrt(m^2 + (t s_h)^2 + 2 rho m t s_h): the margin of f = wU + h on one side.
+
+    Args:
+        margin: what U alone gives on that side.
+        direction: the sign of w.
+        variance, covariance: jackknife variance of h, and its covariance with U.
+        noise: the law of U.
+    """
+    t = _quantile(len(noise.replicates) - 1)
+    of_rest = t * np.sqrt(np.maximum(variance, 0.0))
+    of_u = np.sqrt(noise.variance(float(noise.replicates[0])))
+    shared = np.clip(t * np.asarray(covariance) / of_u, -of_rest, of_rest) if of_u > 0.0 else np.zeros_like(of_rest)
+    squared = np.square(margin) + of_rest**2 + 2 * np.asarray(direction) * np.abs(margin) * shared
+    return np.asarray(np.sqrt(np.maximum(squared, 0.0)))
 
 
 @dataclass(frozen=True)
@@ -165,48 +283,56 @@ def fieller_set(numerator: Floats, denominator: Floats) -> FiellerSet:
     return FiellerSet("interval" if a > 0 else "complement", float(ends[0]), float(ends[1]))
 
 
-def bounded_ratio_set(numerator: Floats, rest: Floats, noise: SquaredBiasNoise) -> FiellerSet:
-    """95 % confidence set of a = E N / (|b|^2 + E V), knowing that |b|^2 >= 0; D = U + V is measured with its noise.
+def bounded_ratio_set(numerator: Floats, rest: Floats, noise: SquaredBiasNoise, weight: float = 1.0) -> FiellerSet:
+    """95 % confidence set of a = E N / (w |b|^2 + E V), knowing that |b|^2 >= 0 and V > 0; D = w U + V is measured.
 
-    The ratio lies between 0 and N / V, whose Fieller set bounds the search. Inside, a belongs to the set if
-    T = N - a (U + V) satisfies T^2 <= t^2 s^2(-T), the variance taken at the hypothesis. The result is the smallest
-    interval that holds the set, found on a grid that is fine around N / (max(U, 0) + V) and refined by root finding. An
-    empty set means that U is too negative for any |b|^2 >= 0; then the set at |b|^2 = 0, that of N / V, is given.
+    The ratio lies between 0 and N / V, whose Fieller set bounds the search. Inside, a belongs to the set if 0 is in the
+    score-type interval of N - a V - a w U. The result is the smallest interval that holds the set, found on a grid that
+    is fine around N / (w max(U, 0) + V) and refined by root finding. An empty set means that U is too negative for any
+    |b|^2 >= 0; then the set at |b|^2 = 0, that of N / V, is given.
 
     Args:
         numerator: replicates of N.
         rest: replicates of V, the part of the denominator beside the squared bias.
-        noise: the U-statistic of the squared bias.
+        noise: the law of the U-statistic of the squared bias.
+        weight: w. Without a positive weight nothing bounds the ratio, and the set is Fieller's.
 
     Returns:
         An interval; or "line" where even V is not clearly positive.
     """
+    u = noise.replicates
+    if weight <= 0.0:
+        return fieller_set(numerator, weight * u + rest)
     outer = fieller_set(numerator, rest)
     if outer.shape != "interval":
         return FiellerSet("line", -np.inf, np.inf)
     low, high = min(0.0, outer.low), max(0.0, outer.high)
-    u = noise.replicates
-    t2 = _quantile(len(u) - 1) ** 2
-    s = jackknife_covariance(numerator, u + rest, u)
-    top, bottom = float(numerator[0]), float(u[0] + rest[0])
+    s = jackknife_covariance(numerator, rest, u)
+    squared_bias = float(u[0])
+    top, bottom = float(numerator[0]), float(rest[0]) + weight * squared_bias
+    below, above = squared_bias - noise.interval[0], noise.interval[1] - squared_bias
 
-    def excess(a: float) -> float:
-        statistic = top - a * bottom
-        variance = s[0, 0] - 2 * a * s[0, 1] + a * a * s[1, 1]
-        slope = noise.variance_slope(variance, s[0, 2] - a * s[1, 2], s[2, 2])
-        return float(statistic**2 - t2 * max(variance - slope * statistic, 0.0))
+    def excess(a: Floats) -> Floats:
+        statistic, share = top - a * bottom, -a * weight
+        margin = share * np.where(statistic * share > 0.0, below, above)
+        variance, covariance = s[0, 0] - 2 * a * s[0, 1] + a * a * s[1, 1], s[0, 2] - a * s[1, 2]
+        return statistic**2 - _combined(margin, np.sign(share), variance, covariance, noise) ** 2
 
-    centre = top / (max(float(u[0]), 0.0) + float(rest[0]))
+    centre = top / (weight * max(squared_bias, 0.0) + float(rest[0]))
     steps = (high - low) * np.geomspace(1e-12, 1.0, 240)
     grid = np.concatenate([np.linspace(low, high, 240), centre - steps, [centre], centre + steps])
     grid = np.unique(grid[(grid >= low) & (grid <= high)])
-    inside = np.flatnonzero([excess(a) <= 0.0 for a in grid])
+    inside = np.flatnonzero(excess(grid) <= 0.0)
     if len(inside) == 0:
         return outer
     first, last = int(inside[0]), int(inside[-1])
     ends = [float(grid[first]), float(grid[last])]
+
+    def end_between(i: int) -> float:
+        return float(brentq(lambda a: float(excess(np.asarray(a))), grid[i], grid[i + 1], xtol=1e-300, rtol=1e-12))
+
     if first > 0:
-        ends[0] = float(brentq(excess, grid[first - 1], grid[first], xtol=1e-300, rtol=1e-12))
+        ends[0] = end_between(first - 1)
     if last < len(grid) - 1:
-        ends[1] = float(brentq(excess, grid[last], grid[last + 1], xtol=1e-300, rtol=1e-12))
+        ends[1] = end_between(last)
     return FiellerSet("interval", ends[0], ends[1])

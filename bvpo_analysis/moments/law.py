@@ -7,7 +7,7 @@ weight is algebra. Quantities of differences are kept apart, because D = E|g_t -
 2B.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,7 +27,9 @@ class GradientLaw:
             does not identify the split.
         var_t, var_e, cov_te: Tr Cov(g_t), Tr Cov(g_e), Tr Cov(g_t, g_e).
         var_diff, cov_t_diff: Tr Cov(g_t - g_e) and Tr Cov(g_t, g_t - g_e).
-        bias_noise: sampling noise of ``bias_e_sq`` where it is a U-statistic, else None.
+        bias_noise: sampling noise of ``bias_diff_sq`` where it is a U-statistic, else None.
+        bias_share: the part of |b_t - b_e|^2 that Tr Cov(g_t - g_e) subtracts, 1/B: it is the second moment of a unit
+            less the squared mean, over B.
     """
 
     target: str
@@ -44,6 +46,25 @@ class GradientLaw:
     var_diff: Floats
     cov_t_diff: Floats
     bias_noise: SquaredBiasNoise | None = None
+    bias_share: float = 0.0
+
+    def with_squared_bias(self, squared_bias: Floats) -> "GradientLaw":
+        """The law if |b_t - b_e|^2 had this value, all products that are linear in b_t - b_e and |g|^2 as they are.
+
+        Where b_e = 0 it is b_t that changes, else b_e. Variances of batch means lose what squared means gain.
+        """
+        more = squared_bias - self.bias_diff_sq
+        less = self.bias_share * more
+        common = replace(self, bias_diff_sq=squared_bias, var_diff=self.var_diff - less)
+        if self.bias_t_sq.any() and not self.bias_e_sq.any():
+            return replace(
+                common,
+                bias_t_sq=self.bias_t_sq + more,
+                bias_t_diff=self.bias_t_diff + more,
+                var_t=self.var_t - less,
+                cov_t_diff=self.cov_t_diff - less,
+            )
+        return replace(common, bias_e_sq=self.bias_e_sq + more, var_e=self.var_e - less)
 
 
 @dataclass(frozen=True)
@@ -121,6 +142,7 @@ class Moments:
             var_diff=(self.var_diff - saved) / batch_size,
             cov_t_diff=(self.cov_t_diff - saved) / batch_size,
             bias_noise=self.bias_noise,
+            bias_share=1.0 / batch_size,
         )
 
     def per_prompt(self, traces: int = 1) -> GradientLaw:

@@ -21,6 +21,9 @@ from bvpo_analysis.moments.law import Moments
 from bvpo_analysis.moments.ustatistics import leave_one_out_mean, leave_one_out_ustatistic
 from bvpo_analysis.records import Floats, ScoreSet
 
+TRIPLES = 1024
+"""Prompts whose triple products are taken for Tr S^3, a small correction that costs the cube of their number."""
+
 
 def population_moments(scores: ScoreSet, trace: Estimator, empty: Estimator, *, group: str | None = None) -> Moments:
     """Estimate the moments of (g_t, g_e) at the reference.
@@ -93,9 +96,9 @@ def population_moments(scores: ScoreSet, trace: Estimator, empty: Estimator, *, 
 def squared_bias_noise(replicates: Floats, own: Floats, with_total: Floats, sketches: Floats) -> SquaredBiasNoise:
     """Sampling noise of U(d, d), the squared norm of the mean of per-prompt vectors d_i.
 
-    With S the covariance of the per-prompt d_i, Var U = (4/n) b'Sb + (2/n^2) Tr S^2. The Rayleigh quotient b'Sb/|b|^2
-    is taken at the sample mean; where |b| is within noise, the sample mean may point away from the directions that
-    matter, so the quotient is not let below Tr S^2 / Tr S, its value for noise alone.
+    With S the covariance of the per-prompt d_i, b their mean and q = b'Sb: Var U = (4/n) q + (2/n^2) Tr S^2, where
+    Tr S^2 and Tr S^3 come from products of two and three different prompts, and q and b'S^2b from the sample mean less
+    what its own noise adds, Tr S^2 / n and Tr S^3 / n. See the head of ``intervals``.
 
     Args:
         replicates: [n + 1] U and its leave-one-out values.
@@ -109,20 +112,32 @@ def squared_bias_noise(replicates: Floats, own: Floats, with_total: Floats, sket
         >>> d = np.random.default_rng(0).normal(size=(40, 3)) + [5.0, 0.0, 0.0]
         >>> own, with_total = (d * d).sum(1), d @ d.sum(0)
         >>> u = leave_one_out_ustatistic(own, with_total, with_total)
-        >>> round(squared_bias_noise(u, own, with_total, d).slope * 40 / 4, 2)  # b'Sb / |b|^2
+        >>> noise = squared_bias_noise(u, own, with_total, d)
+        >>> round(float(noise.variance(u[0]) / (4 * u[0] / 40)), 2)  # close to b'Sb / |b|^2
         1.29
     """
     n = len(own)
     along_mean = with_total / n
-    mean_sq = along_mean.mean()
-    rayleigh = along_mean.var(ddof=1) / mean_sq if mean_sq > 0 else 0.0
-    trace = (own.mean() - mean_sq) * n / (n - 1)
+    along_mean = along_mean - along_mean.mean()
     centred = sketches - sketches.mean(axis=0)
     products = centred @ centred.T
     np.fill_diagonal(products, 0.0)
-    trace_of_square = float((products**2).sum()) / (n * (n - 1))
-    noise_alone = trace_of_square / trace if trace > 0 else 0.0
-    return SquaredBiasNoise(replicates, slope=4 * max(float(rayleigh), noise_alone) / n)
+    trace_2 = float((products**2).sum()) / (n * (n - 1))
+    few = products[:TRIPLES, :TRIPLES]
+    m = len(few)
+    trace_3 = max(float((few @ few * few).sum()) / (m * (m - 1) * (m - 2)), 0.0)
+    along = float(along_mean @ along_mean) / (n - 1) - trace_2 / n
+    along_2 = float(along_mean @ products @ along_mean) / (n * (n - 1)) - trace_3 / n
+    constant = 2 * trace_2 / n**2
+    variance = constant + 4 * max(along, 0.0) / n
+    covariance = 2 * trace_3 / n**2 + 4 * max(along_2, 0.0) / n
+    return SquaredBiasNoise(
+        replicates,
+        constant=constant,
+        linear=4 * along / n,
+        slope=4 * covariance / variance / n if variance > 0 else 0.0,
+        third=8 * trace_3 / n**3,
+    )
 
 
 _bias_noise = squared_bias_noise
