@@ -164,6 +164,7 @@ def load_model(
                 local_files_only=local,
                 use_safetensors=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are named and refused below
                 **({"device_map": "auto"} if options.device == "auto" else {}),
             )
     except InputError:
@@ -172,7 +173,7 @@ def load_model(
         raise _not_loaded(source, error) from error
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if found.get(problem):
-            first = sorted(str(key) for key in found[problem])[0]
+            first = sorted(key if isinstance(key, str) else str(key[0]) for key in found[problem])[0]
             raise InputError(
                 f"the weights in {source!r} do not fit their configuration ({problem.replace('_', ' ')}: {first}); "
                 "save the model again with save_pretrained"
@@ -215,7 +216,7 @@ def _refuse_what_cannot_load(source: str, options: ModelOptions) -> bool:
         return True
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source):
         raise _not_loaded(source, "neither a folder nor a hub id")
-    return bool(os.environ.get("HF_HUB_OFFLINE"))
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def _not_loaded(source: str, reason: str | BaseException) -> InputError:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from bvpo_analysis.errors import InputError, StudyError, one_line
@@ -60,13 +59,14 @@ def load_reward_model(path: str | Path, *, device: str = "cpu") -> RewardModel:
         InputError: nothing loadable, a head that is missing or has several outputs, or no chat template.
     """
     source = str(path)
+    local = source.startswith(("/", ".", "~")) or Path(source).is_dir()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
         model, found = AutoModelForSequenceClassification.from_pretrained(
-            source, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            source, dtype=torch.float32, use_safetensors=True, local_files_only=local, output_loading_info=True
         )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        reason = "no such folder" if source.startswith(("/", ".", "~")) and not Path(source).is_dir() else None
+    except Exception as error:  # loaders raise whatever their parsers do
+        reason = "no such folder" if local and not Path(source).is_dir() else None
         raise InputError(
             f"no reward model could be loaded from {source!r} ({reason or one_line(error)[:160]}); give --reward-model "
             "a directory that holds config.json, model.safetensors and a tokenizer, or a hub id you have downloaded"

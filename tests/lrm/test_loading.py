@@ -255,7 +255,10 @@ def test_a_checkpoint_of_another_shape(tmp_path):
     weights = load_file(folder / "model.safetensors")
     weights[WEIGHT] = weights[WEIGHT][:50].clone()
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    assert str(folder) in refused(folder)
+    text = refused(folder)
+    assert str(folder) in text
+    assert "the weights" in text
+    assert f"do not fit their configuration (mismatched keys: {WEIGHT})" in text
 
 
 def test_damaged_weights(tmp_path):
