@@ -17,12 +17,14 @@ import numpy as np
 import pandas as pd
 
 from bvpo_analysis import mixing
+from bvpo_analysis.cost import Architecture, Cost, Measure, exact_mean_cost, mean_cost, pair_cost
 from bvpo_analysis.errors import InputError
-from bvpo_analysis.estimators import EmptyTrace, Marginal, Trace, mean_coefficients, totals_of
+from bvpo_analysis.estimators import EmptyTrace, Generated, Marginal, Trace, mean_coefficients, totals_of
 from bvpo_analysis.lrm.formats import EmptyMode
 from bvpo_analysis.lrm.loading import ReasoningModel, load_model
 from bvpo_analysis.moments import GradientLaw, Moments, enumerated_moments, population_moments
 from bvpo_analysis.objectives import DPO, Objective
+from bvpo_analysis.planner import Criterion, Plan, PlanResult, plan
 from bvpo_analysis.preferences.rows import require_traces
 from bvpo_analysis.records import Alpha, Estimate, PreferencePair, ScoreSet
 from bvpo_analysis.scores import BlockFolder, score_pairs
@@ -231,6 +233,68 @@ class Study:
                     }
                 )
         return pd.DataFrame(rows)
+
+    def costs(self, architecture: Architecture | None = None) -> tuple[Cost, Cost]:
+        """Mean cost of one trace pair and of one empty-trace pair; operations need the architecture."""
+        mean = exact_mean_cost if self.moments.exact else mean_cost
+        kinds = (
+            (Trace(self.objective), Generated(posterior=2)),
+            (EmptyTrace(self.objective), Generated(empty=2)),
+        )
+        trace, empty = (
+            mean(
+                [
+                    pair_cost(estimator, pair.log_probs, generated=generated, architecture=architecture)
+                    for pair in self.scores.pairs
+                ]
+            )
+            for estimator, generated in kinds
+        )
+        return trace, empty
+
+    def plan(
+        self,
+        budget: float | None = None,
+        kappa: float = 1.0,
+        *,
+        present: Plan | None = None,
+        criterion: Criterion = "mse",
+        measure: Measure = "tokens",
+        architecture: Architecture | None = None,
+        max_traces: int = 16,
+    ) -> PlanResult:
+        """The prompts B, traces K and weight alpha that make the most of a budget per optimiser step.
+
+        Args:
+            budget: what a step may cost, in the unit of ``measure``; what the present plan costs when not given.
+            kappa: eta L.
+            present: the plan in use, to compare with.
+            criterion: "mse" (bias^2 + kappa variance) or "descent" (the decrease a step is sure of).
+            measure: unit of the budget, see :meth:`bvpo_analysis.cost.Cost.of`.
+            architecture: of the model, where operations are counted.
+            max_traces: largest K to consider.
+
+        Raises:
+            InputError: no budget and no plan in use, or a budget that does not pay for one prompt.
+
+        Example:
+            >>> from bvpo_analysis import shipped_pairs
+            >>> from bvpo_analysis.planner import Plan
+            >>> study = Study.run(shipped_pairs("correct", limit=8), traces=2)
+            >>> study.plan(present=Plan(16, 1, 0.5)).best.batch_size >= 16
+            True
+        """
+        trace, empty = (cost.of(measure) for cost in self.costs(architecture))
+        return plan(
+            self.moments,
+            trace,
+            empty,
+            budget,
+            kappa=kappa,
+            present=present,
+            criterion=criterion,
+            max_traces=max_traces,
+        )
 
     def per_pair(self) -> pd.DataFrame:
         """One row per pair: log-probabilities, lengths and squared norms of its gradients."""

@@ -29,6 +29,7 @@ ORDER = (
     "equal_budget",
     "planner",
     "study",
+    "comparison",
     "exact",
     "off_reference",
     "training",

@@ -42,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--empty-mode", help="empty block prefilled (not scored) or generated (scored); default prefilled")
     p.add_argument("--params", metavar="REGEX", help="differentiate matching parameters only (default: all)")
     p.add_argument("--limit", type=int, metavar="N", help="use N pairs only")
+    p.add_argument(
+        "--compare", type=int, metavar="N", help="compare other estimators on N pairs (default: 96; 0: none)"
+    )
     p.add_argument("--engine", help="score engine: auto, vmap, hooks or loop (default: auto, the fastest that fits)")
     p.add_argument("--dtype", help="type of the weights: float32 (default), float64, bfloat16 or float16")
     p.add_argument("--device", help="cpu (default), cuda, cuda:N, mps, or auto: spread over devices, engine loop")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bvpo_analysis.comparison import EstimatorComparison
 from bvpo_analysis.errors import InputError
 from bvpo_analysis.exact import (
     ExactTable,
@@ -25,7 +26,7 @@ from bvpo_analysis.lrm.loading import ReasoningModel, load_model
 from bvpo_analysis.preferences.rows import read_pairs, require_traces
 from bvpo_analysis.preferences.shipped import DIRECTORY, pairs_path
 from bvpo_analysis.records import PreferencePair
-from bvpo_analysis.report.config import BOX, ReportConfig
+from bvpo_analysis.report.config import BOX, FEWEST_COMPARED, ReportConfig
 from bvpo_analysis.report.drawings import write_figures
 from bvpo_analysis.report.processes import Meeting
 from bvpo_analysis.report.render import render_html, render_markdown
@@ -163,6 +164,7 @@ def run_report(
         sample = inputs.pairs[: checked_prompts(len(inputs.pairs))]
         checked = len(sample)
         deviation = largest_deviation(inputs.lrm, sample, inputs.exact, config.objective)
+    compared = _compared(config, inputs, folder)
     core = study_results(
         study,
         inputs.pairs,
@@ -174,6 +176,7 @@ def run_report(
         largest_deviation=deviation,
         checked=checked,
         regime=config.regime if inputs.exact is not None else None,
+        compared=compared,
     )
     results = jsonable(
         {
@@ -255,6 +258,23 @@ def _scored(
         if new and shard is None and not list(blocks.glob("*.safetensors")):
             shutil.rmtree(folder)
         raise
+
+
+def _compared(config: ReportConfig, inputs: Inputs, folder: Path) -> EstimatorComparison | None:
+    """Other estimators on the first pairs; None where traces are enumerated, off the reference, or if not asked for."""
+    pairs = inputs.pairs[: config.compare]
+    if config.traces == "exact" or len(pairs) < FEWEST_COMPARED:
+        return None
+    return EstimatorComparison.run(
+        pairs,
+        inputs.lrm,
+        objective=config.objective,
+        traces=int(config.traces),
+        empty_mode=config.empty_mode,
+        parameters=config.params,
+        engine=config.engine,
+        blocks=folder / "blocks" / "estimators",
+    )
 
 
 def _model_facts(study: Study, inputs: Inputs) -> dict[str, Any]:

@@ -16,6 +16,8 @@ CONFIG_HEADER = "# Options of a bvpo_analysis report; replay with: python -m bvp
 """First line of a config.yaml, by which a run folder is recognised."""
 BOX = "box"
 """Value of ``--ref-model`` that names the model in the box, for checkpoints that started from it."""
+FEWEST_COMPARED = 4
+"""Fewest pairs on which estimators are compared; below, an interval says nothing."""
 QUICK_PAIRS = 64
 """Pairs of a ``--quick`` report."""
 
@@ -41,6 +43,7 @@ class ReportConfig:
     empty_mode: Literal["prefilled", "generated"] = "prefilled"
     params: str | None = None
     limit: int | None = None
+    compare: int = 96
     engine: str = "auto"
     dtype: str = "float32"
     device: str = "cpu"
@@ -53,7 +56,7 @@ class ReportConfig:
     chat_template: str | None = None
 
     def __post_init__(self) -> None:
-        whole = {"seed": self.seed, "batch_size": self.batch_size, "limit": self.limit}
+        whole = {"seed": self.seed, "batch_size": self.batch_size, "limit": self.limit, "compare": self.compare}
         for name, value in whole.items():
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
                 raise InputError(f"--{name.replace('_', '-')} must be a whole number, got {value!r}")
@@ -73,6 +76,10 @@ class ReportConfig:
                 f"--empty-mode must be prefilled or generated, got {self.empty_mode!r}",
             ),
             (self.limit is None or self.limit >= 1, f"--limit must be at least 1, got {self.limit}"),
+            (
+                self.compare == 0 or self.compare >= FEWEST_COMPARED,
+                f"--compare must be 0 (no comparison) or at least {FEWEST_COMPARED}, got {self.compare}",
+            ),
             (
                 self.model is None or self.data is not None or self.ref_model == BOX,
                 "--model needs --data: the shipped pairs are on-policy for the model in the box only; "

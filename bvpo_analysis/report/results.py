@@ -18,6 +18,8 @@ Layout (schema version 1). ``alpha`` objects follow :class:`bvpo_analysis.record
     exact        {prompts, largest_deviation} or null
     step_sizes   {smoothness {optimiser: {...}}, rates [{learning_rate, kappa_sgd, alpha, kappa_adam}], runs [...]} or
                  null where the smoothness of the model is not known; see bvpo_analysis.sgd.measured
+    sections     [{anchor, title, short, place, text, tables [{name, columns [{label, kind}], rows, best}], notes}]:
+                 see bvpo_analysis.report.sections
     claims       [rows of bvpo_analysis.claims.table.to_row]: theorems and what was measured on them, committed; they
                  do not depend on the run
     cost         {sequences, tokens, seconds, peak_memory_bytes}
@@ -32,9 +34,17 @@ import numpy as np
 
 from bvpo_analysis import mixing
 from bvpo_analysis.claims.table import load_measured
+from bvpo_analysis.comparison import EstimatorComparison
 from bvpo_analysis.exact import ExactTable
 from bvpo_analysis.moments import GradientLaw, Moments, jackknife_estimate, score_estimate
 from bvpo_analysis.records import Alpha, Estimate, PreferencePair
+from bvpo_analysis.report.estimator_sections import (
+    budget_section,
+    estimators_section,
+    plan_section,
+    weights_section,
+)
+from bvpo_analysis.report.sections import Section
 from bvpo_analysis.report.step_sizes import step_size_results
 from bvpo_analysis.study import Study
 
@@ -83,6 +93,7 @@ def study_results(
     largest_deviation: float | None = None,
     checked: int = 0,
     regime: str | None = None,
+    compared: EstimatorComparison | None = None,
 ) -> dict[str, Any]:
     """Everything in results.json that follows from the study, as plain JSON values.
 
@@ -96,6 +107,7 @@ def study_results(
         largest_deviation: result of recomputing ``checked`` prompts of that table.
         checked: how many prompts were recomputed.
         regime: the shipped regime, where loss, model and parameters are those of the committed tables.
+        compared: other estimators on some of the pairs, if they were scored.
     """
     moments, law = study.moments, study.law(batch_size=batch_size)
     alpha = mixing.optimal_alpha(law, kappa)
@@ -114,9 +126,18 @@ def study_results(
             if exact is None
             else {"prompts": exact.moments.n, "checked": checked, "largest_deviation": largest_deviation},
             "step_sizes": step_size_results(law, regime),
+            "sections": _sections(study, compared, batch_size, kappa),
             "claims": load_measured(),
         }
     )
+
+
+def _sections(study: Study, compared: EstimatorComparison | None, batch_size: int, kappa: float) -> list[Section]:
+    sections = [plan_section(study, batch_size, kappa)]
+    if compared is not None:
+        sections = [estimators_section(compared), budget_section(compared, batch_size, kappa), *sections]
+        sections.append(weights_section(compared))
+    return sections
 
 
 def _headline(study: Study, law: GradientLaw, alpha: Alpha, batch_size: int, kappa: float) -> dict[str, Any]:
