@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--regime", choices=REGIMES, action="append", help="only this regime; may be repeated")
     parser.add_argument("--output-dir", type=Path, default=Path("runs/off-reference"), help="where stages are kept")
     parser.add_argument("--prompts", type=int, default=64, help="prompts per regime (default 64)")
-    parser.add_argument("--replications", type=int, default=200, help="studies per setting (default 200)")
+    parser.add_argument("--replications", type=int, default=400, help="studies per setting (default 400)")
     parser.add_argument("--summary", type=Path, help="also write all results to this file, for reports")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for regime in options.regime or REGIMES
         ]
         if options.summary is not None:
-            table = {"settings": settings.to_json(), "reference": reference.fingerprint, "regimes": found}
+            table = {"settings": settings.to_json(), "model": reference.fingerprint, "regimes": found}
             part = options.summary.with_name(options.summary.name + ".part")
             part.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
             part.replace(options.summary)

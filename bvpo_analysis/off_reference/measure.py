@@ -50,9 +50,9 @@ class Settings:
     shares: tuple[float, ...] = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
     beta_share: float = 0.25
     betas: tuple[float, ...] = (0.4, 0.2, 0.1, 0.05, 0.025, 0.0125)
-    sampled_shares: tuple[float, ...] = (0.25, 1.0)
+    sampled_shares: tuple[float, ...] = (0.25, 0.5, 1.0)
     traces: tuple[int, ...] = (4, 8, 16, 32)
-    replications: int = 200
+    replications: int = 400
     projection: int = 2048
     seed: int = 0
 

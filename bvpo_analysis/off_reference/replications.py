@@ -10,9 +10,6 @@ which no number of prompts removes. Here whole studies are drawn again and again
 alpha* are known, so that mean error, spread and coverage of the intervals can be read off.
 """
 
-from dataclasses import dataclass
-from typing import Literal, get_args
-
 import numpy as np
 
 from bvpo_analysis import mixing
@@ -20,58 +17,12 @@ from bvpo_analysis.estimators import EmptyTrace, Estimator, JackknifeMarginal, K
 from bvpo_analysis.moments import JointMoments, Moments, enumerated_moments, joint_moments
 from bvpo_analysis.objectives import DPO
 from bvpo_analysis.off_reference.leading_bias import posterior
-from bvpo_analysis.off_reference.population import ProjectedPopulation
+from bvpo_analysis.off_reference.population import ProjectedPopulation, TraceSample
+from bvpo_analysis.off_reference.results import STATISTICS, TARGETS, SampledCell, Target
 from bvpo_analysis.off_reference.shift import trace_shift
+from bvpo_analysis.off_reference.studies import StudyTables
 from bvpo_analysis.records import Estimate, Floats
 from bvpo_analysis.theory.marginal_estimator import AnswerLaw, marginal_rate
-
-Target = Literal["plug-in", "jackknife"]
-TARGETS: tuple[Target, ...] = get_args(Target)
-STATISTICS = ("bias_t_sq", "bias_e_sq", "alpha")
-"""|b_t|^2, |b_e|^2 (population target) and the unclipped M3 weight."""
-
-
-@dataclass(frozen=True)
-class SampledCell:
-    """One statistic over the replications of one kind of study.
-
-    Attributes:
-        share: t of the checkpoint.
-        ess_share: mean of 1 / (1 + chi^2) over prompts and answers there.
-        target: the estimate that stands for mu.
-        traces: K.
-        prompts: n, drawn with replacement.
-        statistic: one of ``STATISTICS``.
-        truth: its exact value.
-        mean, mean_se: over replications, with the Monte-Carlo standard error.
-        spread: standard deviation of one study.
-        predicted: what the plug-in target gives on average by its closed-form bias delta = c/K; nan for the jackknife,
-            and where chi^2 >= K for some answer, since the expansion is in chi^2 / K.
-        coverage, coverage_se: share of 95 % intervals that hold the truth, with its Monte-Carlo standard error.
-        width: median length of the interval.
-        replications: how many studies.
-    """
-
-    share: float
-    ess_share: float
-    target: Target
-    traces: int
-    prompts: int
-    statistic: str
-    truth: float
-    mean: float
-    mean_se: float
-    spread: float
-    predicted: float
-    coverage: float
-    coverage_se: float
-    width: float
-    replications: int
-
-    @property
-    def relative_bias(self) -> float:
-        """(mean - truth) over the spread of one study: below about 0.5, intervals keep near their level."""
-        return (self.mean - self.truth) / self.spread
 
 
 def target_estimator(target: Target, objective: DPO, traces: int) -> Estimator:
@@ -104,18 +55,15 @@ def exact_moments(population: ProjectedPopulation, objective: DPO) -> Moments:
 
 
 def sampled_study(
-    population: ProjectedPopulation,
-    rng: np.random.Generator,
-    objective: DPO,
-    *,
-    prompts: int,
-    traces: int,
-    targets: tuple[Target, ...] = TARGETS,
+    population: ProjectedPopulation, sample: TraceSample, objective: DPO, *, targets: tuple[Target, ...] = TARGETS
 ) -> dict[Target, JointMoments]:
-    """One study: prompts and traces are drawn, and the moments taken against each target."""
+    """The moments that a study of this sample reports against each target, by the estimators and moments of any study.
+
+    The slow way to what :class:`bvpo_analysis.off_reference.studies.StudyTables` computes, and more.
+    """
     trace, empty = Trace(objective), EmptyTrace(objective)
-    made = {target: target_estimator(target, objective, traces) for target in targets}
-    scores = population.sample(rng, prompts, traces, trace, empty, *made.values())
+    made = {target: target_estimator(target, objective, sample.traces.shape[1]) for target in targets}
+    scores = population.scores_of(sample, trace, empty, *made.values())
     return {
         target: joint_moments(
             scores,
@@ -156,6 +104,7 @@ def replicate(
     if replications < 2:
         raise ValueError(f"replications must be at least 2 for a spread, got {replications}")
     objective, rng = DPO(beta), np.random.default_rng([seed, traces])
+    tables = StudyTables(population, objective)
     truth = exact_moments(population, objective)
     exact = {
         "bias_t_sq": float(truth.bias_t_sq[0]),
@@ -166,11 +115,10 @@ def replicate(
     ess = float(np.mean([trace_shift(pair).ess_share for pair in population.pairs]))
     found: dict[tuple[Target, str], list[Estimate]] = {(t, s): [] for t in targets for s in STATISTICS}
     for _ in range(replications):
-        studies = sampled_study(population, rng, objective, prompts=prompts, traces=traces, targets=targets)
-        for target, joint in studies.items():
-            found[target, "bias_t_sq"].append(joint.bias_sq("trace"))
-            found[target, "bias_e_sq"].append(joint.bias_sq("empty"))
-            found[target, "alpha"].append(mixing.optimal_alpha(joint.law("trace", "empty", batch_size)).estimate)
+        for target, study in tables.moments(population.draw(rng, prompts, traces), *targets).items():
+            found[target, "bias_t_sq"].append(study.bias_t_sq)
+            found[target, "bias_e_sq"].append(study.bias_e_sq)
+            found[target, "alpha"].append(mixing.optimal_alpha(study.moments.population(batch_size)).estimate)
     cells = []
     for (target, statistic), estimates in found.items():
         values = np.array([e.value for e in estimates])

@@ -27,7 +27,7 @@ def test_exact_moments_are_plain_averages_of_explicit_vectors(population_of):
 
 def test_a_sample_has_the_products_of_its_vectors(population_of):
     population, estimators = population_of(0.4), (Trace(LOSS), EmptyTrace(LOSS), JackknifeMarginal(LOSS, 5))
-    scores = population.sample(np.random.default_rng(0), 6, 5, *estimators)
+    scores = population.scores_of(population.draw(np.random.default_rng(0), 6, 5), *estimators)
     ids = [pair.prompt_id for pair in population.pairs]
     assert len(scores) == 6
     own = []
@@ -53,7 +53,8 @@ def test_a_sample_has_the_products_of_its_vectors(population_of):
 def test_traces_follow_the_reference_posterior_and_not_that_of_the_policy(population_of):
     population = population_of(0.8, prompts=1)
     pair = population.pairs[0]
-    draws = population.sample(np.random.default_rng(1), 1, 20_000, Trace(LOSS)).pairs[0].log_probs.draws
+    sample = population.draw(np.random.default_rng(1), 1, 20_000)
+    draws = population.scores_of(sample, Trace(LOSS)).pairs[0].log_probs.draws
     share = np.bincount(draws[:, 0], minlength=pair.size)[pair.support[0]] / len(draws)
     ref, current = (np.exp(x[pair.support[0]]) for x in (pair.log_prob_ref, pair.log_prob))
     ref, current = ref / ref.sum(), current / current.sum()
@@ -61,7 +62,9 @@ def test_traces_follow_the_reference_posterior_and_not_that_of_the_policy(popula
     assert np.abs(share - ref).max() < 5 * 0.5 / np.sqrt(len(draws))
 
 
-def test_what_is_no_population_is_refused():
+def test_what_is_no_population_is_refused(population_of):
+    with pytest.raises(ValueError, match="at least 1"):
+        population_of(0.1, prompts=1).draw(np.random.default_rng(0), 3, 0)
     with pytest.raises(ValueError, match="at least one prompt"):
         ProjectedPopulation.of([], [])
     with pytest.raises(ValueError, match="one vector per sequence"):
