@@ -127,7 +127,7 @@ class SequenceAssembler:
 
     def _encode_text(self, text: str) -> tuple[int, ...]:
         try:
-            return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+            return tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
         except Exception as error:  # the tokenizers library raises nothing more specific
             shown = text if len(text) <= 60 else text[:57] + "..."
             raise InputError(

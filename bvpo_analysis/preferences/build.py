@@ -217,7 +217,8 @@ def build(
         may_be_empty: write a file without rows where no prompt gives a pair, as for one part of several.
 
     Raises:
-        InputError: an interrupted build is in the way, or differs from this one; or no prompt gives a pair.
+        InputError: a prompt that the model cannot read; an interrupted build that is in the way, or differs from this
+            one; or no prompt gives a pair.
         StudyError: the reward fails; finished chunks stay.
     """
     settings = settings if settings is not None else BuildSettings()
@@ -230,8 +231,6 @@ def build(
         ).hexdigest(),
         **asdict(settings),
     }
-    parts = output.with_name(output.name + ".parts")
-    _open_parts(parts, key, resume=resume, overwrite=overwrite)
     sampler = OnPolicySampler(
         lrm,
         seed=settings.seed,
@@ -239,6 +238,10 @@ def build(
         temperature=settings.temperature,
         batch_size=settings.rows,
     )
+    for prompt in prompts:
+        sampler.check(prompt.prompt_id, prompt.messages)
+    parts = output.with_name(output.name + ".parts")
+    _open_parts(parts, key, resume=resume, overwrite=overwrite)
     meta = {
         "policy": lrm.fingerprint,
         "seed": settings.seed,
@@ -248,14 +251,19 @@ def build(
     }
     report = BuildReport()
     starts = range(0, len(prompts), CHUNK)
-    with tqdm(total=len(prompts), desc="pairs", unit="prompt", leave=False) as progress:
-        for start in starts:
-            path = parts / f"chunk-{start:08d}.json"
-            if not path.is_file():
-                found = _chunk(sampler, prompts[start : start + CHUNK], reward, settings, meta)
-                write_lines(path, [json.dumps(found, ensure_ascii=False)])
-            report.add(json.loads(path.read_text(encoding="utf-8")))
-            progress.update(min(CHUNK, len(prompts) - start))
+    try:
+        with tqdm(total=len(prompts), desc="pairs", unit="prompt", leave=False) as progress:
+            for start in starts:
+                path = parts / f"chunk-{start:08d}.json"
+                if not path.is_file():
+                    found = _chunk(sampler, prompts[start : start + CHUNK], reward, settings, meta)
+                    write_lines(path, [json.dumps(found, ensure_ascii=False)])
+                report.add(json.loads(path.read_text(encoding="utf-8")))
+                progress.update(min(CHUNK, len(prompts) - start))
+    except BaseException:
+        if not list(parts.glob("chunk-*.json")):
+            shutil.rmtree(parts)  # nothing is finished, so there is nothing to resume
+        raise
     if not report.pairs and not may_be_empty:
         shutil.rmtree(parts)
         raise InputError(

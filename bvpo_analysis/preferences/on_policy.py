@@ -88,12 +88,6 @@ class OnPolicySampler:
         room = self.max_new_tokens
         if assembler.context is not None and prompts:
             room = min(room, assembler.context - min(map(len, prompts)))
-            if max(map(len, prompts)) >= assembler.context:
-                worst = max(range(len(prompts)), key=lambda i: len(prompts[i]))
-                raise InputError(
-                    f"prompt {requests[worst][0]!r} has {len(prompts[worst])} tokens, which leaves nothing of the "
-                    f"model's context of {assembler.context}; drop or shorten it"
-                )
         drawn = sample_completions(
             self.lrm.model,
             prompts,
@@ -107,6 +101,23 @@ class OnPolicySampler:
         # A turn that runs over the context is cut off there, whatever room a neighbour with a shorter prompt had.
         most = [room if assembler.context is None else assembler.context - len(prompt) for prompt in prompts]
         return [ids[:length] for ids, length in zip(drawn, most, strict=True)]
+
+    def check(self, prompt_id: str, prompt: Sequence[Message]) -> None:
+        """Hold that a prompt can be encoded and leaves room for a completion.
+
+        Raises:
+            InputError: it cannot or does not.
+        """
+        assembler = self.lrm.assembler
+        try:
+            tokens = max(len(assembler.prompt(prompt, empty=empty)) for empty in (False, True))
+        except InputError as error:
+            raise InputError(f"prompt {prompt_id!r}: {error}") from error
+        if assembler.context is not None and tokens >= assembler.context:
+            raise InputError(
+                f"prompt {prompt_id!r} has {tokens} tokens, which leaves nothing of the model's context of "
+                f"{assembler.context}; drop or shorten it"
+            )
 
     def thinking(
         self, requests: Sequence[tuple[str, Sequence[Message], str, int]], *, counts: "BuildCounts | None" = None

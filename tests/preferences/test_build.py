@@ -140,10 +140,14 @@ def test_a_failing_reward_leaves_what_is_finished_and_no_output(lrm, prompts, tm
     bad = Reward("bad", lambda prompt, answer: float("nan"))
     with pytest.raises(StudyError, match=r"the reward bad gave nan on prompt 'p00'"):
         build(lrm, prompts[:8], bad, tmp_path / "pairs.jsonl", SETTINGS)
-    assert files(tmp_path) == ["pairs.jsonl.parts"]
-    assert files(tmp_path / "pairs.jsonl.parts") == ["build.json"]
+    assert files(tmp_path) == []  # nothing was finished
+    late = Reward("late", lambda prompt, answer: float("nan") if prompt.prompt_id == "p08" else len(answer))
+    with pytest.raises(StudyError, match=r"the reward late gave nan on prompt 'p08'"):
+        build(lrm, prompts[:9], late, tmp_path / "pairs.jsonl", SETTINGS)
+    assert files(tmp_path / "pairs.jsonl.parts") == ["build.json", "chunk-00000000.json"]
     report = build(lrm, prompts[:8], RIGHT, tmp_path / "pairs.jsonl", SETTINGS, overwrite=True)
     assert report.counts.prompts == 8
+    assert files(tmp_path) == ["pairs.jsonl", "pairs.jsonl.counts.json"]
 
 
 def test_without_any_pair_nothing_is_left(lrm, prompts, tmp_path):
