@@ -9,6 +9,7 @@ sampling errors.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -157,8 +158,8 @@ def joint_contenders(
     named = labels or {}
     rest = [name for name in joint.names if name in costs and name != baseline]
     return (
-        Contender(named.get(baseline, baseline), joint.law(baseline, baseline, 1), 1.0, costs[baseline]),
-        *(Contender(named.get(name, name), joint.law(baseline, name, 1), 0.0, costs[name]) for name in rest),
+        Contender(named.get(baseline, baseline), _unit_law(joint, baseline, baseline), 1.0, costs[baseline]),
+        *(Contender(named.get(name, name), _unit_law(joint, baseline, name), 0.0, costs[name]) for name in rest),
     )
 
 
@@ -170,7 +171,7 @@ def joint_mix(
     Raises:
         ValueError: an unknown name.
     """
-    return Contender(label or f"{first} + {second}", joint.law(first, second, 1), weight, cost)
+    return Contender(label or f"{first} + {second}", _unit_law(joint, first, second), weight, cost)
 
 
 def joint_combination(
@@ -214,7 +215,7 @@ def compare_at_equal_budget(
     if not (base_cost > 0).all():
         raise ValueError(f"the baseline costs no {measure}, so that its budget pays for nothing")
     reference = batch_law(baseline.law, batch_size)
-    base_weight = _weights(baseline, reference, kappa)
+    base_weight = _weight(baseline, kappa)
     rows = []
     for contender in contenders:
         cost = np.atleast_1d(contender.cost.of(measure))
@@ -233,9 +234,9 @@ def compare_at_equal_budget(
             rows.append(_combination_row(contender, size, price, prompts, (reference, base_weight), kappa))
             continue
         law = batch_law(contender.law, size)
-        weight = _weights(contender, law, kappa)
+        weight = _weight(contender, kappa)
         relative = mixing.error_ratio(law, weight, reference, base_weight, kappa)
-        first = float(np.atleast_1d(weight)[0])
+        first = float(np.atleast_1d(weight(law) if callable(weight) else weight)[0])
         rows.append(
             EqualBudgetRow(
                 label=contender.label,
@@ -250,8 +251,14 @@ def compare_at_equal_budget(
     return tuple(rows)
 
 
-def _weights(contender: Contender, law: GradientLaw, kappa: float) -> ArrayLike:
-    return mixing.recommended_weights(law, kappa) if contender.weight is None else contender.weight
+def _unit_law(joint: JointMoments, first: str, second: str) -> GradientLaw:
+    """The law at B = 1; what is known of the noise of |b_second|^2 serves only where the first is unbiased."""
+    law = joint.law(first, second, 1)
+    return law if first in joint.unbiased else replace(law, bias_noise=None)
+
+
+def _weight(contender: Contender, kappa: float) -> mixing.Weight:
+    return partial(mixing.recommended_weights, kappa=kappa) if contender.weight is None else contender.weight
 
 
 def _combination_row(
@@ -259,7 +266,7 @@ def _combination_row(
     size: Floats,
     price: Estimate,
     prompts: Estimate,
-    baseline: tuple[GradientLaw, ArrayLike],
+    baseline: tuple[GradientLaw, mixing.Weight],
     kappa: float,
 ) -> EqualBudgetRow:
     """Weights and error at the positive semidefinite parts of bias Gram and covariance, as for any best combination."""
@@ -267,7 +274,8 @@ def _combination_row(
     moments = bias + kappa / size[:, None, None] * noise
     solved = [theory.simplex_combination(m) for m in moments]
     values = np.array([s.value for s in solved])
-    base = mixing.error_parts(*baseline, kappa).total
+    law, weight = baseline
+    base = mixing.error_parts(law, weight(law) if callable(weight) else weight, kappa).total
     determined = jackknife_estimate(base).ci_low > 0 or len(base) == 1
     return EqualBudgetRow(
         label=contender.label,

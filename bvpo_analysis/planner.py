@@ -17,8 +17,9 @@ delete-a-prompt replicates, in each of which the whole choice is made anew; plan
 listed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -26,7 +27,7 @@ from numpy.typing import ArrayLike
 
 from bvpo_analysis import mixing
 from bvpo_analysis.errors import InputError
-from bvpo_analysis.moments import GradientLaw, Moments, jackknife_estimate, score_estimate
+from bvpo_analysis.moments import GradientLaw, Moments, jackknife_estimate, profile_estimate
 from bvpo_analysis.records import Estimate, Floats
 
 Criterion = Literal["mse", "descent"]
@@ -264,25 +265,41 @@ class _Problem:
         value = self.value(_at_least_zero(law), alpha)
         return value if self.criterion == "mse" else -value
 
-    def estimate(self, law: GradientLaw, alpha: ArrayLike, replicates: Floats) -> Estimate:
-        """Value and interval of a plan; the value at the positive parts of squared biases."""
-        value = float(self.value(_at_least_zero(law), alpha)[0])
-        if self.criterion == "descent":
-            raw = jackknife_estimate(replicates)
-            return replace(raw, value=value, ci_low=min(raw.ci_low, value), ci_high=max(raw.ci_high, value))
-        raw = score_estimate(replicates, law.bias_noise)
-        return replace(raw, value=value, ci_low=min(max(raw.ci_low, 0.0), value), ci_high=max(raw.ci_high, value))
+    def law_given(self, law: GradientLaw, squared_bias: Floats | None) -> GradientLaw:
+        """The law if |b_e|^2 had these values; as it is for None."""
+        return law if squared_bias is None else law.with_squared_bias(squared_bias)
+
+    def estimate(self, statistic: Callable[[Floats | None], Floats], value: float) -> Estimate:
+        """An interval for a number that depends on |b_e|^2, extended to hold ``value``, which is reported.
+
+        Args:
+            statistic: replicates, given what to take for |b_e|^2 (see :func:`profile_estimate`); None: as estimated.
+            value: the number at the positive parts of squared biases.
+        """
+        # Where g_t is biased too, the moments depend on more than |b_e|^2.
+        noise = self.moments.bias_noise if not self.moments.bias_t_sq.any() else None
+        raw = jackknife_estimate(statistic(None)) if noise is None else profile_estimate(statistic, noise)
+        return replace(raw, value=value, ci_low=min(raw.ci_low, value), ci_high=max(raw.ci_high, value))
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A plan, its law, and its weight, objective and value in every replicate."""
+    """A plan, its law, and what it is ranked by in every replicate; ``mixed``: its weight is found anew."""
 
     plan: Plan
     law: GradientLaw
-    weights: Floats
+    mixed: bool
     objective: Floats
-    value: Floats
+
+    def weights(self, problem: _Problem, law: GradientLaw) -> ArrayLike:
+        return problem.best_weights(law) if self.mixed else self.plan.alpha
+
+    def value(self, problem: _Problem, squared_bias: Floats | None) -> Floats:
+        law = problem.law_given(self.law, squared_bias)
+        return problem.value(law, self.weights(problem, law))
+
+    def reported(self, problem: _Problem) -> float:
+        return float(problem.value(_at_least_zero(self.law), self.plan.alpha)[0])
 
 
 def _candidates(
@@ -300,7 +317,19 @@ def _candidates(
         chosen = Plan(size, traces, float(weights[0]))
         if stand_in == 0.5 and chosen.alpha in (0.0, 1.0):
             continue  # one of the two gradients alone, which pays for more prompts without the other
-        yield _Candidate(chosen, law, weights, problem.objective(law, weights), problem.value(law, weights))
+        yield _Candidate(chosen, law, stand_in == 0.5, problem.objective(law, weights))
+
+
+def _best_value(problem: _Problem, candidates: list[_Candidate], squared_bias: Floats | None) -> Floats:
+    """The value of the best candidate, chosen anew in every replicate."""
+    objectives, values = [], []
+    for candidate in candidates:
+        law = problem.law_given(candidate.law, squared_bias)
+        weights = candidate.weights(problem, law)
+        objectives.append(problem.objective(law, weights))
+        values.append(problem.value(law, weights))
+    chosen = np.argmin(objectives, axis=0)
+    return np.take_along_axis(np.stack(values), chosen[None], axis=0)[0]
 
 
 def _result(
@@ -312,23 +341,25 @@ def _result(
     notes: tuple[str, ...],
 ) -> PlanResult:
     candidates = sorted(candidates, key=lambda c: c.objective[0])
-    best, objectives = candidates[0], np.stack([c.objective for c in candidates])
-    chosen = objectives.argmin(axis=0)  # the choice, made anew in every replicate
-    replicates = np.take_along_axis(np.stack([c.value for c in candidates]), chosen[None], axis=0)[0]
-    wins = _win_probabilities(objectives)
+    best = candidates[0]
+    wins = _win_probabilities(np.stack([c.objective for c in candidates]))
     considered = tuple(
         _plan_value(problem, candidate, best, float(share)) for candidate, share in zip(candidates, wins, strict=True)
     )
-    value = problem.estimate(best.law, best.weights, replicates)
+    value = _signed(problem, problem.estimate(partial(_best_value, problem, candidates), best.reported(problem)))
     present_value = present_cost = ratio = None
     if present is not None:
-        law = problem.law(present)
-        below = problem.value(law, present.alpha)
-        present_value = problem.estimate(law, present.alpha, below)
+        now = _Candidate(present, problem.law(present), False, np.zeros(0))
+        present_value = _signed(problem, problem.estimate(partial(now.value, problem), now.reported(problem)))
         present_cost = jackknife_estimate(prices.of(present))
-        determined = present_value.ci_low > 0 or len(below) == 1
-        if determined and present_value.value > 0:
-            ratio = _ratio(replicates / below, value.value / present_value.value, best.law, problem.criterion)
+        if present_value.ci_low > 0 and present_value.value > 0:
+            ratio = _signed(
+                problem,
+                problem.estimate(
+                    lambda u: _best_value(problem, candidates, u) / now.value(problem, u),
+                    value.value / present_value.value,
+                ),
+            )
         if present_cost.value > budget * (1 + ROUNDING):
             notes = (*notes, f"The present plan costs {present_cost.value:.3g}, more than the budget of {budget:.3g}.")
     return PlanResult(
@@ -347,23 +378,23 @@ def _result(
     )
 
 
-def _ratio(replicates: Floats, value: float, law: GradientLaw, criterion: Criterion) -> Estimate:
-    raw = score_estimate(replicates, law.bias_noise if criterion == "mse" else None)
-    low = max(raw.ci_low, 0.0) if criterion == "mse" else raw.ci_low
-    return replace(raw, value=value, ci_low=min(low, value), ci_high=max(raw.ci_high, value))
+def _signed(problem: _Problem, estimate: Estimate) -> Estimate:
+    """An error cannot be negative, a decrease can."""
+    return replace(estimate, ci_low=max(estimate.ci_low, 0.0)) if problem.criterion == "mse" else estimate
 
 
 def _plan_value(problem: _Problem, candidate: _Candidate, best: _Candidate, wins: float) -> PlanValue:
     sign = 1.0 if problem.criterion == "mse" else -1.0
-    noise = best.law.bias_noise if problem.criterion == "mse" else None
-    raw = score_estimate(sign * (candidate.value - best.value), noise)
-    value = float(candidate.objective[0] - best.objective[0])
-    loss = replace(raw, value=value, ci_low=min(raw.ci_low, value), ci_high=max(raw.ci_high, value))
+
+    def loss(squared_bias: Floats | None) -> Floats:
+        return sign * (candidate.value(problem, squared_bias) - best.value(problem, squared_bias))
+
+    short = problem.estimate(loss, float(candidate.objective[0] - best.objective[0]))
     return PlanValue(
         plan=candidate.plan,
-        value=problem.estimate(candidate.law, candidate.weights, candidate.value),
-        loss=loss,
-        tied=loss.ci_low <= 0,
+        value=_signed(problem, problem.estimate(partial(candidate.value, problem), candidate.reported(problem))),
+        loss=short,
+        tied=short.ci_low <= 0,
         wins=wins,
     )
 

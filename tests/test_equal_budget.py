@@ -1,6 +1,7 @@
 """Comparisons at equal budget, against closed forms, the general error ratio and repeated samples of a known law."""
 
 from dataclasses import fields, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -121,8 +122,9 @@ def test_at_equal_costs_it_is_the_general_error_ratio(sample):
     contenders = [Contender("t", one, 1.0, tokens(5.0)), Contender("mix", one, None, tokens(5.0))]
     _, row = compare_at_equal_budget(contenders, batch_size=16, kappa=0.3)
     law = moments.population(16)
-    assert row.relative == mixing.error_ratio(law, mixing.recommended_weights(law, 0.3), law, 1.0, 0.3)
-    assert row.error == mixing.error(law, mixing.recommended_weights(law, 0.3), 0.3)
+    best = partial(mixing.recommended_weights, kappa=0.3)
+    assert row.relative == mixing.error_ratio(law, best, law, 1.0, 0.3)
+    assert row.error == mixing.error(law, best, 0.3)
 
 
 @pytest.mark.slow
@@ -198,6 +200,19 @@ def test_a_combination_is_the_best_one_at_the_batch_size_it_pays_for(sample):
     assert row.label == "all three"
     assert row.weights == pytest.approx([w.value for w in best.weights], abs=1e-7)
     assert (row.error.value, row.error.se) == pytest.approx((best.error.value, best.error.se), rel=1e-6)
+
+
+def test_intervals_of_a_biased_baseline_make_no_use_of_unbiasedness(sample):
+    """With g_e as the baseline, |b_second|^2 is not what the noise of the pair refers to: plain jackknife intervals."""
+    joint = joint_moments(sample, {"trace": TRACE, "empty": EMPTY}, target="trace", unbiased=())
+    costs = {"trace": tokens(10.0), "empty": tokens(3.0)}
+    rows = compare_at_equal_budget(joint_contenders(joint, costs, baseline="empty"), batch_size=8)
+    assert [row.label for row in rows] == ["empty", "trace"]
+    assert rows[1].relative.method == "jackknife"
+    forward = compare_at_equal_budget(joint_contenders(joint, costs), batch_size=rows[1].batch_size.value)
+    assert forward[1].batch_size.value == pytest.approx(8.0)
+    # The baseline's error is not at the positive part here, where |b_e|^2 is positive anyway.
+    assert rows[1].relative.value == pytest.approx(1 / forward[1].relative.value, rel=1e-9)
 
 
 def test_what_the_budget_does_not_pay_for_is_said(exact):
