@@ -30,14 +30,20 @@ _HOME = {
     "shipped_pairs": "preferences",
     "write_pairs": "preferences",
     "score_pairs": "scores",
+    "ESTIMATORS": "estimators",
     "EmptyTrace": "estimators",
+    "KMarginal": "estimators",
     "Marginal": "estimators",
     "MultiTrace": "estimators",
+    "Pooled": "estimators",
     "Trace": "estimators",
     "mix": "estimators",
     "enumerated_moments": "moments",
+    "joint_moments": "moments",
     "population_moments": "moments",
+    "Plan": "planner",
     "Study": "study",
+    "EstimatorComparison": "comparison",
 }
 _SUBMODULES = ("estimators", "figures", "lrm", "mixing", "moments", "preferences", "report", "scores", "theory")
 
@@ -57,26 +63,34 @@ __all__ = [  # noqa: RUF022 - the order is the table of contents
     "shipped_pairs",
     "write_pairs",
     "score_pairs",
+    "ESTIMATORS",
     "EmptyTrace",
+    "KMarginal",
     "Marginal",
     "MultiTrace",
+    "Pooled",
     "Trace",
     "mix",
     "enumerated_moments",
+    "joint_moments",
     "population_moments",
     "theory",
     "mixing",
+    "Plan",
     "Study",
+    "EstimatorComparison",
     "figures",
     "report",
 ]
 
 if TYPE_CHECKING:
     from bvpo_analysis import figures, mixing, report, theory
-    from bvpo_analysis.estimators import EmptyTrace, Marginal, MultiTrace, Trace, mix
+    from bvpo_analysis.comparison import EstimatorComparison
+    from bvpo_analysis.estimators import ESTIMATORS, EmptyTrace, KMarginal, Marginal, MultiTrace, Pooled, Trace, mix
     from bvpo_analysis.lrm.loading import ReasoningModel, load_model
-    from bvpo_analysis.moments import enumerated_moments, population_moments
+    from bvpo_analysis.moments import enumerated_moments, joint_moments, population_moments
     from bvpo_analysis.objectives import DPO, IPO, SimPO
+    from bvpo_analysis.planner import Plan
     from bvpo_analysis.preferences import read_pairs, shipped_pairs, write_pairs
     from bvpo_analysis.records import Alpha, Completion, Estimate, PreferencePair, ScoreSet
     from bvpo_analysis.scores import score_pairs
