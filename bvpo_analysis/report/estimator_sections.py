@@ -185,7 +185,7 @@ def weights_section(compared: EstimatorComparison) -> Section:
         short="Trace weights",
         text=(
             f"A prior trace stands for the posterior with weight π(y | x, r). Over {found.prompts} prompts with "
-            f"{found.draws[0]} prior traces each: at the reference the posterior traces themselves all weigh the same, "
+            f"{found.draws[0]} prior trace{'s' if found.draws[0] > 1 else ''} each: at the reference the posterior traces themselves all weigh the same, "
             "and pools that hold one stay unbiased however uneven the weights are.",
         ),
         tables=(table("weights of prior traces", columns, rows),),

@@ -25,7 +25,7 @@ from bvpo_analysis.report.config import ReportConfig
 from bvpo_analysis.scores.blocks import BlockStore
 from bvpo_analysis.study import Study
 
-SMALL = ["--limit", "8", "--traces", "2"]
+SMALL = ["--limit", "8", "--traces", "2", "--compare", "4"]
 PROMISED = [
     "blocks",
     "config.yaml",
