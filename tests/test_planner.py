@@ -242,7 +242,7 @@ def test_a_plan_from_a_sample_is_near_the_best_under_the_truth(population, truth
 def test_intervals_of_the_best_value_and_of_the_gain_cover(population, truth):
     """300 samples of 64 prompts: 95 % intervals cover at least 90 % less three Monte-Carlo standard errors.
 
-    The choice makes the value look better than it is, and the intervals are built for a fixed plan; measured: 93 % for
+    The best of several estimates looks better than it is, which costs some coverage; measured: 93 % for
     the value, 94 % for the ratio, and a value that is 8 % too low on average at 64 prompts, 4 % at 128.
     """
     best = plan(truth, **COSTS, budget=400.0, present=Plan(40))
