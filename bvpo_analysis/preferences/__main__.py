@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -206,17 +206,24 @@ def _export(options: argparse.Namespace) -> int:
     file = read_file(options.file, format=options.format, one_per_prompt=options.one_per_prompt)
     rows = mixed_rows(len(file.pairs), options.alpha, method=options.method or "thin", seed=options.seed or 0)
     lrm = _load(options)
-    lines = (
-        json.dumps(trl_row(lrm, file.pairs[i], thinking=thinking), ensure_ascii=False)
-        for i, thinking in zip(rows.pair, rows.thinking, strict=True)
-    )
-    write_lines(options.output, lines)
+    different = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal different
+        for i, thinking in zip(rows.pair, rows.thinking, strict=True):
+            row = trl_row(lrm, file.pairs[i], thinking=thinking)
+            different += not row.same_tokens
+            yield json.dumps(row.columns(), ensure_ascii=False)
+
+    write_lines(options.output, lines())
     print(
         f"{options.output}: {len(rows.pair)} rows, {sum(rows.thinking)} trace-based and "
         f"{len(rows.pair) - sum(rows.thinking)} with an empty trace: share {rows.share:.4g} for alpha {rows.alpha:.4g}"
     )
     for reason, count in file.dropped.items():
         print(f"left out: {count} ({reason})")
+    if different:
+        print(f"rows that a trainer spells in other tokens than a study, at the borders of their parts: {different}")
     copied = sum(pair.empty_answers == "copied" for pair in file.pairs)
     if copied and rows.alpha < 1:
         print(f"{copied} pairs have no answers of their own for the empty trace; y+ and y- serve instead")

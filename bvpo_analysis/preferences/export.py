@@ -99,12 +99,34 @@ def mixed_rows(pairs: int, alpha: float, *, method: Method = "thin", seed: int =
     return MixedRows(tuple(rows[k][0] for k in order), tuple(rows[k][1] for k in order), alpha)
 
 
-def trl_row(lrm: "ReasoningModel", pair: PreferencePair, *, thinking: bool) -> dict[str, str]:
-    """One row of prompt, chosen and rejected as plain text, exactly the text that a study scores.
+@dataclass(frozen=True)
+class TrlRow:
+    """One row of text for a trainer.
+
+    Attributes:
+        prompt, chosen, rejected: the columns.
+        same_tokens: whether a trainer that tokenises prompt and completion in one piece, and appends the
+            end-of-sequence token, arrives at the tokens that a study scores. A study tokenises trace and answer apart;
+            a tokenizer that merges across the border spells such a row otherwise.
+    """
+
+    prompt: str
+    chosen: str
+    rejected: str
+    same_tokens: bool
+
+    def columns(self) -> dict[str, str]:
+        """The columns by name."""
+        return {"prompt": self.prompt, "chosen": self.chosen, "rejected": self.rejected}
+
+
+def trl_row(lrm: "ReasoningModel", pair: PreferencePair, *, thinking: bool) -> TrlRow:
+    """One row of prompt, chosen and rejected as plain text: the text that a study scores.
 
     The prompt is the rendered generation prompt, for an empty trace with the empty block; the completions hold what the
     model writes, with its think markers. Text is used, not messages, because many chat templates delete traces from
-    completed turns. The end-of-sequence token is left to TRL, which appends it; another end-of-turn token is written.
+    completed turns. What TRL adds is left to it: the end-of-sequence token, and the token that begins a sequence where
+    the tokenizer puts one by itself. Another end-of-turn token is written.
 
     Raises:
         InputError: a piece of text that the tokenizer cannot encode.
@@ -112,8 +134,8 @@ def trl_row(lrm: "ReasoningModel", pair: PreferencePair, *, thinking: bool) -> d
     Example:
         >>> from bvpo_analysis import load_model, shipped_pairs
         >>> row = trl_row(load_model(), shipped_pairs("style", limit=1)[0], thinking=False)
-        >>> row["prompt"].endswith("<think></think>"), "<think>" in row["chosen"]
-        (True, False)
+        >>> row.prompt.endswith("<think></think>"), "<think>" in row.chosen, row.same_tokens
+        (True, False, True)
     """
     sides = []
     for side in (0, 1):
@@ -122,15 +144,29 @@ def trl_row(lrm: "ReasoningModel", pair: PreferencePair, *, thinking: bool) -> d
             sides.append(lrm.assembler.with_trace(pair.prompt, trace, pair.answer(side)))
         else:
             sides.append(lrm.assembler.with_empty_trace(pair.prompt, pair.empty_answer(side)))
-    (prompt, chosen), (_, rejected) = (_texts(lrm, sequence) for sequence in sides)
-    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    (prompt, chosen, same_chosen), (_, rejected, same_rejected) = (_texts(lrm, sequence) for sequence in sides)
+    return TrlRow(prompt, chosen, rejected, same_chosen and same_rejected)
 
 
-def _texts(lrm: "ReasoningModel", sequence: "TokenSequence") -> tuple[str, str]:
-    """(given text, scored text) of a sequence, without the end-of-sequence token."""
+def _texts(lrm: "ReasoningModel", sequence: "TokenSequence") -> tuple[str, str, bool]:
+    """(given text, scored text) of a sequence, and whether they are tokenised to it again."""
+    tokenizer: Any = lrm.tokenizer
 
-    def decode(ids: Sequence[int]) -> Any:
-        return lrm.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    def decode(ids: Sequence[int]) -> str:
+        return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
-    end = len(sequence.ids) - (sequence.ids[-1] == lrm.tokenizer.eos_token_id)
-    return str(decode(sequence.ids[: sequence.score_start])), str(decode(sequence.ids[sequence.score_start : end]))
+    def encode(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer(text, verbose=False)["input_ids"])
+
+    eos, ids = tokenizer.eos_token_id, sequence.ids
+    end = len(ids) - (ids[-1] == eos)
+    prompt, completion = decode(ids[: sequence.score_start]), decode(ids[sequence.score_start : end])
+    begin = tokenizer.bos_token
+    if begin and prompt.startswith(begin) and encode(prompt)[:2] == (tokenizer.bos_token_id,) * 2:
+        prompt = prompt.removeprefix(begin)
+    try:
+        whole = encode(prompt + completion + (tokenizer.eos_token or ""))
+        same = whole == (*ids[:end], eos) and encode(prompt) == ids[: sequence.score_start]
+    except Exception:  # a tokenizer that spells the pieces but not the whole; the library raises nothing more specific
+        same = False
+    return prompt, completion, same

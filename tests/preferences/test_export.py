@@ -1,10 +1,13 @@
 """Training files: the share is alpha, the mean of the rows is the mixed gradient, and the text is what is scored."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from families import family_model, family_options, family_pairs
+from tokenizers import AddedToken
+from tokenizers.processors import TemplateProcessing
 
 from bvpo_analysis.errors import InputError
 from bvpo_analysis.lrm.loading import load_model
@@ -85,15 +88,43 @@ def test_the_text_of_a_row_encodes_to_what_is_scored(lrm):
     for pair in shipped_pairs("correct", limit=8):
         for thinking in (True, False):
             row = trl_row(lrm, pair, thinking=thinking)
-            for side, name in enumerate(("chosen", "rejected")):
+            assert row.same_tokens
+            for side, text in enumerate((row.chosen, row.rejected)):
                 if thinking:
                     sequence = lrm.assembler.with_trace(pair.prompt, pair.traces(side)[0], pair.answer(side))
                 else:
                     sequence = lrm.assembler.with_empty_trace(pair.prompt, pair.empty_answer(side))
-                encoded = [lrm.tokenizer(row[part], add_special_tokens=False)["input_ids"] for part in ("prompt", name)]
-                # A trainer tokenises prompt and completion and appends the end-of-sequence token.
-                assert (*encoded[0], *encoded[1], lrm.tokenizer.eos_token_id) == sequence.ids
+                encoded = [lrm.tokenizer(part)["input_ids"] for part in (row.prompt, row.prompt + text)]
+                # A trainer tokenises prompt with completion and appends the end-of-sequence token.
+                assert (*encoded[1], lrm.tokenizer.eos_token_id) == sequence.ids
                 assert len(encoded[0]) == sequence.score_start
+
+
+def test_a_row_that_a_trainer_would_spell_otherwise_is_noticed(tmp_path):
+    folder = family_model("qwen3", tmp_path / "model")
+    lrm = load_model(folder, **family_options("qwen3", folder))
+    (pair,) = family_pairs(1)
+    assert trl_row(lrm, pair, thinking=True).same_tokens
+    # A token across the border of trace and closing tag exists only where both are read together.
+    lrm.tokenizer.add_tokens([AddedToken("24.\n", normalized=False)])
+    assert pair.chosen.trace.endswith("24.")
+    assert not trl_row(lrm, pair, thinking=True).same_tokens
+    assert trl_row(lrm, pair, thinking=False).same_tokens
+
+
+def test_the_token_that_begins_a_sequence_is_not_written_twice(tmp_path):
+    folder = family_model("llama", tmp_path / "model")
+    lrm = load_model(folder, **family_options("llama", folder))
+    (pair,) = family_pairs(1)
+    begin = lrm.tokenizer.bos_token
+    assert trl_row(lrm, pair, thinking=True).prompt.startswith(begin)  # this tokenizer adds none
+    lrm.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{begin} $A", special_tokens=[(begin, lrm.tokenizer.bos_token_id)]
+    )
+    row = trl_row(lrm, pair, thinking=True)
+    assert not row.prompt.startswith(begin)
+    assert lrm.tokenizer(row.prompt)["input_ids"] == list(lrm.assembler.prompt(pair.prompt))
+    assert row.same_tokens
 
 
 @pytest.mark.parametrize("family", ["r1_distill_qwen", "glm"])
@@ -102,15 +133,15 @@ def test_templates_that_delete_traces_or_end_turns_their_own_way_are_served(fami
     lrm = load_model(folder, **family_options(family, folder))
     (pair,) = family_pairs(1)
     row = trl_row(lrm, pair, thinking=True)
-    assert pair.chosen.trace in row["chosen"]
-    assert row["chosen"].index("</think>") > row["chosen"].index(pair.chosen.trace)
+    assert pair.chosen.trace in row.chosen
+    assert row.chosen.index("</think>") > row.chosen.index(pair.chosen.trace)
     end = "" if lrm.assembler.end_id == lrm.tokenizer.eos_token_id else lrm.assembler.format.end
-    assert row["chosen"].endswith(pair.chosen.answer + end)
+    assert row.chosen.endswith(pair.chosen.answer + end)
     assert bool(end) == (family == "glm")
-    assert row["prompt"] == lrm.assembler.decode(lrm.assembler.prompt(pair.prompt))
+    assert row.prompt == lrm.assembler.decode(lrm.assembler.prompt(pair.prompt))
     empty = trl_row(lrm, pair, thinking=False)
-    assert (empty["chosen"], empty["rejected"]) == (pair.empty_chosen + end, pair.empty_rejected + end)
-    assert "</think>" in empty["prompt"]
+    assert (empty.chosen, empty.rejected) == (pair.empty_chosen + end, pair.empty_rejected + end)
+    assert "</think>" in empty.prompt
 
 
 def test_the_command_writes_a_file_with_three_columns(tmp_path, capsys):
@@ -132,8 +163,6 @@ def test_the_command_writes_a_file_with_three_columns(tmp_path, capsys):
 
 
 def test_copied_answers_are_mentioned(tmp_path, capsys):
-    from dataclasses import replace
-
     pairs = [replace(p, empty_answers="copied") for p in shipped_pairs("style", limit=4)]
     write_pairs(tmp_path / "p.jsonl", pairs)
     assert main(["export-trl", str(tmp_path / "p.jsonl"), "--alpha", "0.5", "--output", str(tmp_path / "o")]) == 0
