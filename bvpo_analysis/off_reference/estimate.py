@@ -1,0 +1,144 @@
+"""A study off the reference from sampled traces: the marginal gradient is estimated from the same K traces per answer.
+
+The target is the delete-one jackknife of the K-trace marginal gradient, whose bias is O(1/K^2); the plug-in, with bias
+O(1/K), is taken beside it. What the two differ by is the bias that the jackknife removes, and so tells whether K traces
+are enough. Losses with a reference only (DPO, IPO).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bvpo_analysis import mixing
+from bvpo_analysis.errors import InputError
+from bvpo_analysis.estimators import EmptyTrace, Estimator, JackknifeMarginal, KMarginal, Trace, totals_of
+from bvpo_analysis.moments import JointMoments, joint_moments
+from bvpo_analysis.moments.diagnostics import DiagnosticsSummary, Flag, summarise_weights, weight_diagnostics
+from bvpo_analysis.objectives import Objective
+from bvpo_analysis.records import Alpha, Estimate, Floats, PairLogProbs, ScoreSet
+
+LARGEST_CORRECTION = 0.5
+"""Correction by the jackknife, in standard errors, above which K traces are called too few.
+
+A bias of half a standard error lowers the coverage of a 95 % interval to 92 %."""
+
+
+def off_reference_estimators(objective: Objective, traces: int) -> dict[str, Estimator]:
+    """g_t, g_e and the two estimates of the target, by name.
+
+    Raises:
+        InputError: fewer than two traces, which leave nothing to leave out.
+
+    Example:
+        >>> from bvpo_analysis.objectives import DPO
+        >>> list(off_reference_estimators(DPO(), 4))
+        ['trace', 'empty', 'plug-in', 'jackknife']
+    """
+    if traces < 2:
+        raise InputError(
+            f"off the reference the target is estimated from two or more traces per answer, got --traces {traces}; "
+            "sample more, or use --traces exact where traces can be enumerated"
+        )
+    return {
+        "trace": Trace(objective),
+        "empty": EmptyTrace(objective),
+        "plug-in": KMarginal(objective, traces),
+        "jackknife": JackknifeMarginal(objective, traces),
+    }
+
+
+def off_reference_totals(objective: Objective, traces: int) -> dict[str, Callable[[PairLogProbs], Floats]]:
+    """What a scoring pass must accumulate for :func:`estimate_off_reference`; see ``estimators.totals_of``."""
+    return totals_of(*off_reference_estimators(objective, traces).values())
+
+
+@dataclass(frozen=True)
+class OffReferenceEstimate:
+    """What K traces per answer say off the reference.
+
+    Attributes:
+        traces: K.
+        joint: moments of g_t and g_e ("trace", "empty") against the jackknife target.
+        plug_in: the same against the plug-in target.
+        weights: effective sample size of the traces under the current policy.
+        flags: what is not to be trusted, and what to do.
+    """
+
+    traces: int
+    joint: JointMoments
+    plug_in: JointMoments
+    weights: DiagnosticsSummary
+    flags: tuple[Flag, ...]
+
+    def alpha(self, batch_size: float = 16, kappa: float = 1.0) -> Alpha:
+        """The optimal mixing weight (M3)."""
+        return mixing.optimal_alpha(self.joint.law("trace", "empty", batch_size), kappa)
+
+    @property
+    def bias_t_sq(self) -> Estimate:
+        """|b_t|^2 of the population."""
+        return self.joint.bias_sq("trace")
+
+    @property
+    def bias_e_sq(self) -> Estimate:
+        """|b_e|^2 of the population."""
+        return self.joint.bias_sq("empty")
+
+
+def estimate_off_reference(
+    scores: ScoreSet, objective: Objective, traces: int, *, batch_size: float = 16
+) -> OffReferenceEstimate:
+    """Moments against the estimated marginal gradient, and how far they can be trusted.
+
+    Args:
+        scores: K reference-posterior traces per answer with the totals of :func:`off_reference_totals`, the model's
+            log-probabilities and those of its reference.
+        objective: the loss.
+        traces: K.
+        batch_size: B of the weight whose correction is judged.
+
+    Raises:
+        InputError: fewer than two traces.
+        ValueError: totals of other estimators, or fewer than four prompts.
+    """
+    estimators = off_reference_estimators(objective, traces)
+
+    def against(target: str, order: str) -> JointMoments:
+        chosen = {name: estimators[name] for name in ("trace", "empty", target)}
+        return joint_moments(scores, chosen, target=target, unbiased=(), target_bias=order)
+
+    joint, plug_in = against("jackknife", "O(1/K^2)"), against("plug-in", "O(1/K)")
+    weights = summarise_weights(weight_diagnostics([pair.log_probs for pair in scores.pairs]))
+    flags = [*weights.flags]
+    law, plain = (found.law("trace", "empty", batch_size) for found in (joint, plug_in))
+    compared = {
+        "|b_t|^2": (joint.bias_sq("trace"), plug_in.bias_sq("trace")),
+        "|b_e|^2": (joint.bias_sq("empty"), plug_in.bias_sq("empty")),
+        f"alpha* at B = {batch_size:g}": (mixing.optimal_alpha(law).estimate, mixing.optimal_alpha(plain).estimate),
+    }
+    for name, (corrected, raw) in compared.items():
+        flag = correction_flag(name, corrected, raw, traces)
+        if flag is not None:
+            flags.append(flag)
+    return OffReferenceEstimate(traces, joint, plug_in, weights, tuple(flags))
+
+
+def correction_flag(name: str, corrected: Estimate, raw: Estimate, traces: int) -> Flag | None:
+    """A warning where the jackknife moves a number by more than half of its standard error, else None.
+
+    Example:
+        >>> number = Estimate(1.0, 0.1, 0.8, 1.2, 64, "jackknife")
+        >>> correction_flag("|b_t|^2", number, Estimate(0.9, 0.1, 0.7, 1.1, 64, "jackknife"), 4).level
+        'warning'
+        >>> correction_flag("|b_t|^2", number, number, 4) is None
+        True
+    """
+    moved = abs(corrected.value - raw.value)
+    if not moved > LARGEST_CORRECTION * corrected.se:
+        return None
+    size = moved / corrected.se if corrected.se > 0 else float("inf")
+    return Flag(
+        "warning",
+        f"{name}: the jackknife corrects the estimate from {traces} traces per answer by {size:.1f} standard errors. "
+        f"What it cannot correct, of order 1/{traces}^2, may matter too. Take twice as many traces, or traces from the "
+        "current policy.",
+    )

@@ -1,0 +1,84 @@
+"""A study off the reference from sampled traces, on populations of known truth and on the model in the box."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bvpo_analysis.errors import InputError
+from bvpo_analysis.mixing import optimal_alpha
+from bvpo_analysis.objectives import DPO
+from bvpo_analysis.off_reference.estimate import (
+    correction_flag,
+    estimate_off_reference,
+    off_reference_estimators,
+    off_reference_totals,
+)
+from bvpo_analysis.off_reference.replications import sampled_study
+from bvpo_analysis.records import Estimate
+
+LOSS = DPO(1.0)
+
+
+def study(population, *, prompts=12, traces=4, seed=0):
+    sample = population.draw(np.random.default_rng(seed), prompts, traces)
+    scores = population.scores_of(sample, *off_reference_estimators(LOSS, traces).values())
+    return estimate_off_reference(scores, LOSS, traces), sample
+
+
+def test_numbers_are_those_of_the_jackknife_target(population_of):
+    population = population_of(0.3)
+    found, sample = study(population)
+    expected = sampled_study(population, sample, LOSS)
+    for ours, theirs in ((found.joint, expected["jackknife"]), (found.plug_in, expected["plug-in"])):
+        np.testing.assert_allclose(ours.bias_gram, theirs.bias_gram, rtol=1e-10, atol=1e-14)
+        assert ours.target_bias == theirs.target_bias
+    assert found.bias_t_sq == found.joint.bias_sq("trace")
+    assert found.bias_e_sq == found.joint.bias_sq("empty")
+    assert found.alpha(8, 0.5) == optimal_alpha(found.joint.law("trace", "empty", 8), 0.5)
+    assert found.traces == 4
+
+
+def test_nothing_is_flagged_at_the_reference(population_of):
+    found, _ = study(population_of(0.0))
+    assert found.flags == tuple(flag for flag in found.weights.flags if flag.level == "note")
+    np.testing.assert_allclose(found.joint.bias_gram, found.plug_in.bias_gram, atol=1e-12)
+
+
+def test_far_off_few_traces_are_flagged(population_of):
+    found, _ = study(population_of(1.5), prompts=64)
+    warnings = [flag.text for flag in found.flags if flag.level == "warning"]
+    assert any("|b_t|^2: the jackknife corrects the estimate from 4 traces" in text for text in warnings)
+    assert any("ESS below half the draws" in text for text in warnings)
+
+
+def test_the_correction_is_judged_in_standard_errors():
+    number = Estimate(1.0, 0.1, 0.8, 1.2, 64, "jackknife")
+    assert correction_flag("x", number, replace(number, value=0.951), 4) is None
+    flag = correction_flag("x", number, replace(number, value=0.949), 4)
+    assert flag is not None
+    assert "by 0.5 standard errors" in flag.text
+    assert correction_flag("x", replace(number, se=0.0), replace(number, value=0.9), 4).level == "warning"
+    assert correction_flag("x", replace(number, se=0.0), number, 4) is None
+
+
+def test_one_trace_is_too_few():
+    with pytest.raises(InputError, match="two or more traces per answer"):
+        off_reference_estimators(LOSS, 1)
+
+
+def test_on_the_model_in_the_box(lrm):
+    from bvpo_analysis.off_reference.checkpoints import ShortRun, train_briefly
+    from bvpo_analysis.preferences.shipped import shipped_pairs
+    from bvpo_analysis.scores import score_pairs
+
+    objective, pairs = DPO(), shipped_pairs("valid", limit=8)
+    trained = train_briefly(lrm, pairs, objective, ShortRun(steps=4, batch_size=8))
+    scores = score_pairs(lrm=trained, pairs=pairs, traces=4, reference=lrm, totals=off_reference_totals(objective, 4))
+    found = estimate_off_reference(scores, objective, 4)
+    assert 0 < found.weights.ess_share.value < 1
+    assert found.bias_e_sq.ci_low < found.bias_e_sq.value < found.bias_e_sq.ci_high  # the value may be negative
+    assert found.joint.target_bias == "O(1/K^2)"
+    alpha = found.alpha()
+    assert alpha.estimate.ci_low < alpha.estimate.value < alpha.estimate.ci_high
+    assert found.bias_t_sq.value != found.plug_in.bias_sq("trace").value
