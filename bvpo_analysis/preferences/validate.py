@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bvpo_analysis.errors import InputError
+from bvpo_analysis.lrm.sampling_law import SamplingLaw
 from bvpo_analysis.preferences.formats.base import prompt_name
 from bvpo_analysis.preferences.rows import FileFacts, row_results
 from bvpo_analysis.records import PreferencePair
@@ -98,8 +99,8 @@ class Validation:
         duplicate_prompts: pairs whose prompt has the text of an earlier pair's under another name.
         margins: score of chosen minus score of rejected, where both are known.
         reversed_scores: pairs whose rejected answer has the higher score.
-        other_temperature: pairs sampled at a temperature other than 1.
-        unknown_temperature: pairs that do not say.
+        other_law: pairs sampled at a temperature other than 1, or with top-p or top-k.
+        unknown_law: pairs that do not say at which temperature.
         round_trips: with a model, whether its template reproduces the turns.
         recorded: with a model, recorded log-probabilities against the model's.
         alerts: what matters for a study, in sentences.
@@ -127,8 +128,8 @@ class Validation:
     duplicate_prompts: int
     margins: Quantiles | None
     reversed_scores: int
-    other_temperature: int
-    unknown_temperature: int
+    other_law: int
+    unknown_law: int
     round_trips: RoundTrips | None
     recorded: "SamplerMismatch | None"
     alerts: tuple[str, ...]
@@ -195,7 +196,6 @@ def validate(
         for pair in pairs
         if pair.score_chosen is not None and pair.score_rejected is not None
     ]
-    temperatures = [pair.meta.get("temperature") for pair in pairs]
     names = Counter(prompt_name(pair.prompt) for pair in pairs)
     unclosed_rows = mistakes["unclosed trace"] + dropped["unclosed trace"]
     responses = facts.counts["responses"]
@@ -222,14 +222,22 @@ def validate(
         duplicate_prompts=sum(count - 1 for count in names.values()),
         margins=Quantiles.of(margins),
         reversed_scores=sum(margin < 0 for margin in margins),
-        other_temperature=sum(t is not None and t != 1 for t in temperatures),
-        unknown_temperature=sum(t is None for t in temperatures),
+        other_law=sum(not _from_policy(pair) for pair in pairs),
+        unknown_law=sum(_from_policy(pair) and pair.meta.get("temperature") is None for pair in pairs),
         round_trips=trips,
         recorded=recorded,
         alerts=(),
         usable=not mistakes and len(pairs) >= LEAST_PAIRS and (trips is None or trips.failed == 0),
     )
     return _with_alerts(found)
+
+
+def _from_policy(pair: PreferencePair) -> bool:
+    """Whether a pair was sampled from the policy's own law, as far as it says."""
+    try:
+        return SamplingLaw.from_meta(pair.meta).is_policy
+    except (InputError, TypeError):  # a law that cannot be, such as temperature 0
+        return False
 
 
 @dataclass(frozen=True)
@@ -304,10 +312,10 @@ def _with_alerts(found: Validation) -> Validation:
         )
     if found.over_limit:
         alerts.append(f"{found.over_limit:.1%} of the completions are longer than the limit of {found.limit}")
-    if found.other_temperature:
+    if found.other_law:
         alerts.append(
-            f"sampled at a temperature other than 1: {found.other_temperature} of {found.pairs} pairs; their traces "
-            "are no draws from the posterior of the model, so the trace-based gradient is biased"
+            f"sampled at a temperature other than 1, or with top-p or top-k: {found.other_law} of {found.pairs} pairs; "
+            "their traces are no draws from the posterior of the model, so the trace-based gradient is biased"
         )
     if found.pairs and found.empty_own < found.pairs:
         alerts.append(

@@ -51,8 +51,10 @@ def validation_text(found: Validation) -> str:
     ]
     if found.margins:
         rows.append(("  of which reversed", f"{found.reversed_scores} of {_count(found.margins.n, 'pair')}"))
-    known = found.pairs - found.other_temperature - found.unknown_temperature
-    rows.append(("temperature", f"1: {known}, other: {found.other_temperature}, not said: {found.unknown_temperature}"))
+    own = found.pairs - found.other_law - found.unknown_law
+    rows.append(
+        ("sampled from", f"the policy itself: {own}, another law: {found.other_law}, not said: {found.unknown_law}")
+    )
     if found.round_trips is not None:
         trips = found.round_trips
         rows.append(

@@ -63,7 +63,7 @@ def test_everything_wrong_with_a_messy_file_is_found_and_counted(messy):
     assert found.unclosed == 1 / 5
     assert (found.empty_own, found.posterior_traces, found.prior_traces, found.duplicate_prompts) == (0, 1, 0, 0)
     assert (found.margins.n, found.margins.minimum, found.margins.maximum) == (3, -0.5, 1.0)
-    assert (found.reversed_scores, found.other_temperature, found.unknown_temperature) == (1, 1, 2)
+    assert (found.reversed_scores, found.other_law, found.unknown_law) == (1, 1, 2)
     assert found.ignored == ("id",)
     assert found.trace_lengths.n == found.answer_lengths.n == 8
     assert found.trace_lengths.minimum == 1
@@ -86,7 +86,7 @@ def test_the_command_prints_what_was_found_and_says_whether_it_will_do(messy, ca
         "never closed               20.0%",
         "score margin               min -0.5  ",
         "  of which reversed        1 of 3 pairs",
-        "temperature                1: 1, other: 1, not said: 2",
+        "sampled from               the policy itself: 1, another law: 1, not said: 2",
         f"  {messy}:11: not a JSON object (Unterminated string",
         f"  {messy}:5: field 'chosen': expected a trace that closes",
         "5 rows must be mended",
@@ -174,6 +174,25 @@ def test_a_prompt_under_two_names_is_a_duplicate(tmp_path):
     found = validate(path)
     assert found.duplicate_prompts == 1
     assert any("intervals come out too narrow" in alert for alert in found.alerts)
+
+
+@pytest.mark.parametrize(
+    ("meta", "counts"),
+    [
+        ({}, (0, 1)),
+        ({"temperature": 1}, (0, 0)),
+        ({"temperature": 1.0, "top_p": 1, "top_k": -1}, (0, 0)),
+        ({"temperature": 0.6}, (1, 0)),
+        ({"temperature": 0}, (1, 0)),
+        ({"temperature": 1, "top_p": 0.95}, (1, 0)),
+        ({"temperature": 1, "top_k": 20}, (1, 0)),
+        ({"top_p": "most"}, (1, 0)),
+    ],
+)
+def test_other_laws_than_the_policy_are_counted(meta, counts, tmp_path):
+    found = validate(changed(tmp_path, lambda p: replace(p, meta=meta)))
+    assert (found.other_law, found.unknown_law) == counts
+    assert any("no draws from the posterior" in alert for alert in found.alerts) == bool(counts[0])
 
 
 def test_few_pairs_and_copied_answers_are_alerts(tmp_path):
