@@ -172,6 +172,7 @@ def weights_section(compared: EstimatorComparison) -> Section:
             ("These data have no prior traces, so that nothing is weighted; prior_traces in the rows allow pools.",),
         )
     found = summarise_weights(weight_diagnostics(logs, "prior"))
+    traces = "prior trace" if found.draws[0] == 1 else "prior traces"
     rows: list[tuple[str, object]] = [
         ("effective sample size over its largest value, mean", found.ess_share),
         ("share of prompts and sides whose effective sample size is low", found.low_ess),
@@ -185,7 +186,7 @@ def weights_section(compared: EstimatorComparison) -> Section:
         short="Trace weights",
         text=(
             f"A prior trace stands for the posterior with weight π(y | x, r). Over {found.prompts} prompts with "
-            f"{found.draws[0]} prior trace{'s' if found.draws[0] > 1 else ''} each: at the reference the posterior traces themselves all weigh the same, "
+            f"{found.draws[0]} {traces} each: at the reference the posterior traces themselves all weigh the same, "
             "and pools that hold one stay unbiased however uneven the weights are.",
         ),
         tables=(table("weights of prior traces", columns, rows),),
