@@ -1,5 +1,6 @@
 """Reports made by several processes, by killed ones, and by those that torchrun starts: the same numbers."""
 
+import contextlib
 import json
 import os
 import random
@@ -164,20 +165,23 @@ def test_torchrun_refuses_what_one_process_refuses(tmp_path):
 
 # --- kill -9 -----------------------------------------------------------------------------------------------
 
-DRIVER = """
-import sys
+NURSERY = """
+import json, os, sys
 import bvpo_analysis.report.build as build
+from bvpo_analysis.lrm.loading import load_model
 from bvpo_analysis.report.__main__ import main
+load_model()
 build.write_figures = lambda results, folder: folder.mkdir(exist_ok=True)
 build.render_html = lambda results: "<html></html>"
-print("go", flush=True)
-sys.exit(main(sys.argv[1:]))
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        os.dup2(2, 1)
+        os._exit(main(json.loads(line)))
+    print(child, flush=True)
+    print(os.waitpid(child, 0)[1], flush=True)
 """
-
-
-def start(folder, *argv):
-    command = [sys.executable, "-c", DRIVER, *OPTIONS, "--output-dir", str(folder), *argv]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+"""A process that has done the imports, and forks one that runs the command for every line it reads."""
 
 
 def files(folder):
@@ -186,37 +190,50 @@ def files(folder):
 
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments_a_run_resumes_to_the_same_numbers(alone, tmp_path):
-    """SIGKILL at a random time after the imports, again and again on the same folder; whoever finishes is compared.
-
-    A run that has finished is thrown away and a new one begun, so that all twenty kills hit runs at work.
-    """
+    """SIGKILL at a random time, again and again on the same folder, until a run gets through; then on a new one."""
     rng = random.Random(7)
     kills, finished, states = 0, 0, set()
-    folder = tmp_path / "run-0"
-    whole = 6.0  # seconds from the imports to the end, measured by runs that finish
-    while kills < 20:
-        begun = folder.is_dir()
-        process = start(folder, *(["--resume"] if begun else []))
-        assert process.stdout.readline() == "go\n"
-        at = time.monotonic()
-        try:
-            process.wait(timeout=rng.uniform(0.0, whole))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            assert process.returncode == -signal.SIGKILL
-            kills += 1
-            states.add(frozenset(files(folder)))
-            continue
-        _, error = process.communicate()
-        assert process.returncode == 0, error
-        whole = min(whole, 1.2 * (time.monotonic() - at)) if not begun else whole
-        assert core(folder) == alone
-        finished += 1
+    with subprocess.Popen(
+        [sys.executable, "-c", NURSERY],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment(),
+    ) as nursery:
+
+        def run(folder, seconds):
+            """Whether the run got through before it was killed."""
+            resume = ["--resume"] if folder.is_dir() else []
+            nursery.stdin.write(json.dumps([*OPTIONS, "--output-dir", str(folder), *resume]) + "\n")
+            nursery.stdin.flush()
+            child = int(nursery.stdout.readline())
+            if seconds is not None:
+                time.sleep(seconds)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+            status = int(nursery.stdout.readline())
+            if os.WIFSIGNALED(status):
+                assert os.WTERMSIG(status) == signal.SIGKILL
+                return False
+            assert os.WEXITSTATUS(status) == 0
+            return True
+
+        begun = time.monotonic()
+        assert run(tmp_path / "undisturbed", None)
+        longest = time.monotonic() - begun
+        assert core(tmp_path / "undisturbed") == alone
+        while kills < 20:
+            folder = tmp_path / f"run-{finished}"
+            if run(folder, rng.uniform(0.0, longest)):
+                assert core(folder) == alone
+                finished += 1
+            else:
+                kills += 1
+                states.add(frozenset(files(folder)))
         folder = tmp_path / f"run-{finished}"
-    process = start(folder, *(["--resume"] if folder.is_dir() else []))
-    _, error = process.communicate()
-    assert process.returncode == 0, error
+        assert run(folder, None)
+        nursery.stdin.close()
     assert core(folder) == alone
     assert not list(folder.rglob("*.part*"))
-    assert len(states) >= 3  # the kills met runs in different states
+    assert len(states) >= 5  # the kills met runs in different states
