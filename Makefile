@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help report report-quick test test-slow mutation check format claims exact lrm pairs sgd-study figures notebooks bench clean
+.PHONY: help report report-quick test test-slow mutation check format claims exact lrm pairs sgd-study off-reference figures notebooks bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ pairs: $(VENV)/.run  ## rebuild the shipped preference pairs
 
 sgd-study: $(VENV)/.run  ## longer runs of SGD on the language model, resumable; rewrites what reports show of them
 	$(RUN) -m bvpo_analysis.sgd.grid --output-dir runs/sgd-grid --summary bvpo_analysis/sgd/measured.json
+
+off-reference: $(VENV)/.run  ## bias and weights at checkpoints of short runs, resumable; rewrites what reports show of them
+	$(RUN) -m bvpo_analysis.off_reference --output-dir runs/off-reference --summary bvpo_analysis/off_reference/measured.json
 
 figures: $(VENV)/.run  ## redraw the paper figures from their committed results
 	@set -e; for figure in paper_figures/fig_*.py; do $(RUN) $$figure; done

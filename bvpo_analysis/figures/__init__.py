@@ -17,6 +17,7 @@ from bvpo_analysis.figures.best_weight import plot_best_weight
 from bvpo_analysis.figures.estimators import plot_estimators
 from bvpo_analysis.figures.groups import plot_groups
 from bvpo_analysis.figures.mse_alpha import plot_mse_alpha, stack_is_clipped
+from bvpo_analysis.figures.off_reference import plot_trace_bias
 from bvpo_analysis.figures.sgd_runs import plot_run_bounds, plot_schedule_losses
 from bvpo_analysis.figures.style import SCREEN_WIDTH, TEXT_WIDTH, new_figure, paper_style, save_figure, to_svg
 from bvpo_analysis.figures.tightness import plot_tightness
@@ -34,6 +35,7 @@ __all__ = [
     "plot_run_bounds",
     "plot_schedule_losses",
     "plot_tightness",
+    "plot_trace_bias",
     "save_figure",
     "stack_is_clipped",
     "to_svg",
