@@ -35,22 +35,23 @@ import numpy as np
 from bvpo_analysis import mixing
 from bvpo_analysis.claims.table import load_measured
 from bvpo_analysis.comparison import EstimatorComparison
+from bvpo_analysis.estimators import ESTIMATORS
 from bvpo_analysis.exact import ExactTable
 from bvpo_analysis.moments import GradientLaw, Moments, jackknife_estimate, score_estimate
+from bvpo_analysis.moments.diagnostics import WeightSource, summarise_weights, weight_diagnostics
+from bvpo_analysis.planner import Plan
 from bvpo_analysis.records import Alpha, Estimate, PreferencePair
-from bvpo_analysis.report.estimator_sections import (
-    budget_section,
-    estimators_section,
-    plan_section,
-    weights_section,
-)
+from bvpo_analysis.report.alternatives import estimators_section
+from bvpo_analysis.report.budget import cost_section, equal_budget_section, plan_section
 from bvpo_analysis.report.sections import Section
 from bvpo_analysis.report.step_sizes import step_size_results
+from bvpo_analysis.report.weights import weights_section
 from bvpo_analysis.study import Study
 
 SCHEMA_VERSION = 1
 TARGET_BATCH_SIZES = (1, 16, 64)
 TRACE_COUNTS = (2, 4, 8)
+WEIGHT_SOURCES: tuple[WeightSource, ...] = ("posterior", "prior")
 CHECKED_FROM = 128
 """Fewest prompts for which the tests measure the coverage of the intervals."""
 UNCLOSED_RATE = 0.001
@@ -133,10 +134,20 @@ def study_results(
 
 
 def _sections(study: Study, compared: EstimatorComparison | None, batch_size: int, kappa: float) -> list[Section]:
-    sections = [plan_section(study, batch_size, kappa)]
+    """The sections that are data: estimators and budgets first, then what is judged and measured once and for all."""
+    present = Plan(batch_size, 1, 0.5)
+    sections = [plan_section(study.plan(present=present, kappa=kappa))]
     if compared is not None:
-        sections = [estimators_section(compared), budget_section(compared, batch_size, kappa), *sections]
-        sections.append(weights_section(compared))
+        labels = {key: entry.label for key, entry in ESTIMATORS.items()}
+        logs = [pair.log_probs for pair in compared.scores.pairs]
+        sources = [source for source in WEIGHT_SOURCES if source == "posterior" or len(logs[0].prior)]
+        sections = [
+            estimators_section(compared),
+            cost_section(compared.costs, labels=labels),
+            equal_budget_section(compared.at_equal_budget(batch_size, kappa=kappa), batch_size=batch_size),
+            *sections,
+            weights_section([summarise_weights(weight_diagnostics(logs, source)) for source in sources]),
+        ]
     return sections
 
 
