@@ -21,6 +21,15 @@ from bvpo_analysis.moments.joint import JointMoments, PairMoments, joint_moments
 from bvpo_analysis.moments.label_noise import flip_labels
 from bvpo_analysis.moments.law import GradientLaw, Moments
 from bvpo_analysis.moments.population import population_moments, squared_bias_noise
+from bvpo_analysis.moments.power import (
+    Pilot,
+    SampleSize,
+    VarianceComponents,
+    alpha_pilot,
+    halves,
+    predicted_width,
+    prompts_for_width,
+)
 from bvpo_analysis.moments.ustatistics import leave_one_out_mean, leave_one_out_ustatistic
 
 __all__ = [
@@ -29,15 +38,20 @@ __all__ = [
     "JointMoments",
     "Moments",
     "PairMoments",
+    "Pilot",
     "PromptBootstrap",
     "PromptMoments",
+    "SampleSize",
     "SquaredBiasNoise",
+    "VarianceComponents",
+    "alpha_pilot",
     "bootstrap_interval",
     "bounded_ratio_set",
     "enumerated_moments",
     "fieller_set",
     "flip_labels",
     "gram_vectors",
+    "halves",
     "jackknife_covariance",
     "jackknife_estimate",
     "joint_moments",
@@ -47,6 +61,7 @@ __all__ = [
     "profile_estimate",
     "prompt_bootstrap",
     "prompt_moments",
+    "prompts_for_width",
     "score_estimate",
     "squared_bias_noise",
 ]
