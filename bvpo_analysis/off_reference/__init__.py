@@ -12,10 +12,11 @@ from bvpo_analysis.off_reference.leading_bias import (
     stale_trace_bias,
     with_fresh_traces,
 )
-from bvpo_analysis.off_reference.shift import TraceShift, trace_shift, weight_if_unbiased
+from bvpo_analysis.off_reference.shift import TraceShift, enumeration_flag, trace_shift, weight_if_unbiased
 
 __all__ = [
     "TraceShift",
+    "enumeration_flag",
     "fresh_trace_bias",
     "small_beta_trace_bias",
     "stale_trace_bias",

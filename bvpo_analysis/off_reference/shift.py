@@ -1,14 +1,19 @@
 """How far a checkpoint has moved from its reference, as far as the traces of a fixed data set are concerned."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bvpo_analysis.moments import Moments
+from bvpo_analysis.moments.diagnostics import Flag
 from bvpo_analysis.off_reference.leading_bias import posterior
 from bvpo_analysis.records import Floats, PairLogProbs
 from bvpo_analysis.theory import optimal_weight_from_distance
 from bvpo_analysis.theory.trace_laws import posterior_divergence
+
+LEAST_MASS = 0.95
+"""Mean prior probability of the enumerated traces below which exact numbers are flagged."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,34 @@ def trace_shift(pair: PairLogProbs) -> TraceShift:
     h, divergence, ess = np.array(numbers).T
     trace_part = (pair.log_prob - pair.log_prob_answer)[pair.support[0]]
     return TraceShift(h, divergence, ess, float(np.exp(trace_part).sum()))
+
+
+def enumeration_flag(pairs: Sequence[PairLogProbs]) -> Flag | None:
+    """A warning where the enumerated traces carry less than 95 % of the prior under the current policy, else None.
+
+    Training may move a policy away from the traces that were enumerated; exact numbers then belong to what is left.
+
+    Raises:
+        ValueError: no pairs, or traces that are not enumerated.
+
+    Example:
+        >>> import numpy as np
+        >>> from bvpo_analysis.testing import toy_pair
+        >>> lost = np.log([0.16, 0.16, 0.16, 0.16, 0.1, 0.1])  # half of each logarithm is that of the trace
+        >>> enumeration_flag([toy_pair(enumerated=True, log_prob=lost)]).level
+        'warning'
+    """
+    if not pairs:
+        raise ValueError("no pairs whose enumeration could be judged")
+    mass = [trace_shift(pair).prior_mass for pair in pairs]
+    if np.mean(mass) >= LEAST_MASS:
+        return None
+    return Flag(
+        "warning",
+        f"The enumerated traces carry {np.mean(mass):.1%} of the probability under this model ({np.min(mass):.1%} for "
+        "the lowest prompt): it has learned others. Exact numbers are those of the policy restricted to the enumerated "
+        "traces; take a checkpoint nearer to the reference.",
+    )
 
 
 def weight_if_unbiased(moments: Moments, batch_size: int) -> float:

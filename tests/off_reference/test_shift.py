@@ -10,7 +10,7 @@ from bvpo_analysis.moments import enumerated_moments
 from bvpo_analysis.objectives import DPO
 from bvpo_analysis.off_reference.population import ProjectedPopulation
 from bvpo_analysis.off_reference.replications import exact_moments
-from bvpo_analysis.off_reference.shift import trace_shift, weight_if_unbiased
+from bvpo_analysis.off_reference.shift import enumeration_flag, trace_shift, weight_if_unbiased
 from bvpo_analysis.testing import toy_pair
 
 
@@ -43,6 +43,22 @@ def test_at_the_reference_nothing_has_shifted():
 def test_sampled_traces_have_no_exact_shift():
     with pytest.raises(ValueError, match="enumerated"):
         trace_shift(toy_pair())
+
+
+def test_lost_mass_is_flagged():
+    def pair(mass):
+        half = np.log(mass / 2)
+        return toy_pair(enumerated=True, log_prob=np.array([2 * half, 2 * half, half, half, -1.0, -1.0]))
+
+    # toy_pair takes half of each log-probability for the trace part.
+    assert trace_shift(pair(0.9)).prior_mass == pytest.approx(0.9)
+    assert enumeration_flag([pair(0.96), pair(0.94)]) is None
+    flag = enumeration_flag([pair(0.96), pair(0.4)])
+    assert flag.level == "warning"
+    assert "68.0% of the probability" in flag.text
+    assert "40.0% for the lowest prompt" in flag.text
+    with pytest.raises(ValueError, match="no pairs"):
+        enumeration_flag([])
 
 
 def test_the_weight_if_unbiased_is_right_at_the_reference_only():
