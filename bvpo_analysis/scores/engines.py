@@ -7,7 +7,8 @@ is masked, the batch is only a vectorisation).
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.func import grad, vmap
 
 from bvpo_analysis.errors import InputError
 from bvpo_analysis.lrm.sequences import TokenSequence
+from bvpo_analysis.scores.back_off import run_batches
 from bvpo_analysis.scores.log_probs import (
     TOKEN_BUDGET,
     batches_by_length,
@@ -23,7 +25,10 @@ from bvpo_analysis.scores.log_probs import (
     pad_batch,
     require_finite,
 )
+from bvpo_analysis.scores.recomputation import recomputed_layers
 
+RECOMPUTE_TOKENS = TOKEN_BUDGET
+"""Longest sequence whose activations the loop engine keeps."""
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
 
 
@@ -98,23 +103,33 @@ class ScoreEngine(ABC):
         return self._selected[self.names[0]].device
 
     def buffer(self, rows: int) -> torch.Tensor:
-        """An uninitialised [rows, P] score matrix of the model's dtype."""
-        return torch.empty(rows, self.size, dtype=self._selected[self.names[0]].dtype, device=self.device)
+        """An uninitialised [rows, P] score matrix of the model's dtype, but no less than float32."""
+        dtype = torch.promote_types(self._selected[self.names[0]].dtype, torch.float32)
+        return torch.empty(rows, self.size, dtype=dtype, device=self.device)
 
     def fill(self, sequences: Sequence[TokenSequence], out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Write grad log pi of each sequence into ``out`` [n, P].
+
+        Where memory does not suffice for a batch, this one and all later ones are made smaller.
 
         Returns:
             (log pi of the trace part, log pi of the answer part), each [n] float64 on the CPU.
 
         Raises:
-            StudyError: a log-probability is not finite.
+            StudyError: a log-probability is not finite, or memory does not suffice for a single sequence.
         """
         trace = torch.empty(len(sequences), dtype=torch.float64)
         answer = torch.empty(len(sequences), dtype=torch.float64)
-        for batch in self._batches(sequences):
+
+        def work(batch: list[int]) -> None:
             parts = self._write([sequences[j] for j in batch], out, batch)
             trace[batch], answer[batch] = (part.detach().double().cpu() for part in parts)
+
+        def batches(remaining: Sequence[TokenSequence], budget: int) -> list[list[int]]:
+            self.token_budget = budget
+            return self._batches(remaining)
+
+        run_batches(sequences, self.token_budget, batches, work, self.device)
         require_finite(trace + answer, sequences)
         return trace, answer
 
@@ -125,7 +140,7 @@ class ScoreEngine(ABC):
 
     @abstractmethod
     def _batches(self, sequences: Sequence[TokenSequence]) -> list[list[int]]:
-        """Indices of the sequences that are scored together."""
+        """Indices of the sequences that are scored together, for the present ``token_budget``."""
 
     @abstractmethod
     def _write(
@@ -142,7 +157,7 @@ class _GradientEngine(ScoreEngine):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         grads, parts = self._scores(sequences)
         for n, place in self.places().items():
-            out[rows, place] = grads[n].reshape(len(rows), -1)
+            out[rows, place] = grads[n].reshape(len(rows), -1).to(out)
         return parts
 
     @abstractmethod
@@ -175,7 +190,11 @@ class VmapEngine(_GradientEngine):
 
 
 class LoopEngine(_GradientEngine):
-    """One ``torch.autograd.grad`` per sequence, unpadded: slow, obvious, the oracle of every other engine."""
+    """One ``torch.autograd.grad`` per sequence, unpadded: slow, obvious, the oracle of every other engine.
+
+    It differentiates the model's own parameters where they are, so it serves models that are spread over devices, and
+    sequences of any length: beyond ``RECOMPUTE_TOKENS`` it recomputes the layers' activations in the backward pass.
+    """
 
     name = "loop"
 
@@ -185,7 +204,24 @@ class LoopEngine(_GradientEngine):
     def _scores(
         self, sequences: Sequence[TokenSequence]
     ) -> tuple[Mapping[str, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-        selected = {n: p.clone().requires_grad_(True) for n, p in self._selected.items()}
-        parts = log_prob_parts(self.model, {**self._fixed, **selected}, *pad_batch(sequences, self.device))
-        grads = torch.autograd.grad((parts[0] + parts[1]).sum(), list(selected.values()), materialize_grads=True)
-        return dict(zip(selected, grads, strict=True)), parts
+        parameters = dict(self.model.named_parameters())
+        selected = [parameters[n] for n in self.names]
+        long = max(len(sequence.ids) for sequence in sequences) > RECOMPUTE_TOKENS
+        with _differentiable(selected), recomputed_layers(self.model) if long else nullcontext():
+            parts = log_prob_parts(self.model, parameters, *pad_batch(sequences, self.device))
+            grads = torch.autograd.grad((parts[0] + parts[1]).sum(), selected, materialize_grads=True)
+        return dict(zip(self.names, grads, strict=True)), parts
+
+
+@contextmanager
+def _differentiable(parameters: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Within the context, gradients with respect to these parameters can be taken."""
+    before = [p.requires_grad for p in parameters]
+    try:
+        for p in parameters:
+            p.requires_grad_(True)
+        with torch.enable_grad():
+            yield
+    finally:
+        for p, required in zip(parameters, before, strict=True):
+            p.requires_grad_(required)

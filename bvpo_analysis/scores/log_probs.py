@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from bvpo_analysis.errors import StudyError
 from bvpo_analysis.lrm.sequences import TokenSequence
+from bvpo_analysis.scores.back_off import run_batches
 
 TOKEN_BUDGET = 2048
 """Padded tokens per batch; sequences are sorted by length first."""
@@ -60,7 +61,9 @@ def log_prob_parts(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(log pi of the trace part, log pi of the answer part), each [n], for ids [n, T] and masks [n, T-1]."""
     output: Any = functional_call(model, dict(parameters), (ids,), {"use_cache": False})
-    log_probs = torch.log_softmax(output.logits[:, :-1], dim=-1)
+    logits = output.logits[:, :-1]
+    # Log-probabilities of half-precision logits are taken in float32: they are sums over many tokens.
+    log_probs = torch.log_softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
     token = log_probs.gather(-1, ids[:, 1:, None]).squeeze(-1)
     zero = torch.zeros((), dtype=token.dtype, device=token.device)
     trace = torch.where(trace_mask > 0, token, zero).sum(-1)
@@ -82,10 +85,13 @@ def sequence_log_probs(
         torch.empty(len(sequences), dtype=torch.float64),
         torch.empty(len(sequences), dtype=torch.float64),
     )
+
+    def work(batch: list[int]) -> None:
+        parts = log_prob_parts(model, parameters, *pad_batch([sequences[j] for j in batch], device))
+        trace[batch], answer[batch] = (part.double().cpu() for part in parts)
+
     with torch.no_grad():
-        for batch in batches_by_length(sequences, budget):
-            parts = log_prob_parts(model, parameters, *pad_batch([sequences[j] for j in batch], device))
-            trace[batch], answer[batch] = (part.double().cpu() for part in parts)
+        run_batches(sequences, budget, batches_by_length, work, device)
     require_finite(trace + answer, sequences)
     return trace, answer
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import torch
 
+from bvpo_analysis.errors import StudyError
+
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
 
@@ -44,6 +46,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
+    if isinstance(error, StudyError):  # which has its own remedy
+        return False
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(
         said in text

@@ -111,9 +111,7 @@ class ScoreRows:
 
     def add_products(self, name: str, left: torch.Tensor, right: torch.Tensor) -> None:
         """Add left_i^T right_i, for left [n, T, p] and right [n, T, q], to a parameter of shape [p, q]."""
-        if not left.dtype == right.dtype == self.out.dtype:
-            self.add(name, (left.transpose(1, 2) @ right).flatten(1))
-            return
+        left, right = left.to(self.out.dtype), right.to(self.out.dtype)
         for samples, rows in self._runs:
             target = self.out[rows, self._places[name]].unflatten(1, (left.shape[2], right.shape[2]))
             if name in self._written:
@@ -171,11 +169,11 @@ def write_gradients(rule: ModuleRule, rows: ScoreRows, a: torch.Tensor, b: torch
         elif rule.kind == "transposed":
             rows.add_products(name, a, b)
         elif isinstance(module, torch.nn.LayerNorm):
-            rows.add(name, (b * F.layer_norm(a, module.normalized_shape, eps=module.eps)).sum(1))
+            rows.add(name, (b * F.layer_norm(a, module.normalized_shape, eps=module.eps)).sum(1, dtype=rows.out.dtype))
         else:
-            rows.add(name, (b * F.rms_norm(a, module.normalized_shape, eps=module.eps)).sum(1))
+            rows.add(name, (b * F.rms_norm(a, module.normalized_shape, eps=module.eps)).sum(1, dtype=rows.out.dtype))
     if "bias" in rule.names:
-        rows.add(rule.names["bias"], b.sum(1))
+        rows.add(rule.names["bias"], b.sum(1, dtype=rows.out.dtype))
 
 
 def _write_embedding(rule: ModuleRule, rows: ScoreRows, ids: torch.Tensor, b: torch.Tensor) -> None:
