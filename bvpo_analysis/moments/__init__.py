@@ -58,6 +58,7 @@ __all__ = [
     "leave_one_out_mean",
     "leave_one_out_ustatistic",
     "population_moments",
+    "predicted_width",
     "profile_estimate",
     "prompt_bootstrap",
     "prompt_moments",

@@ -82,14 +82,13 @@ def test_components_are_their_definitions():
             if i != j:
                 psi[i, j] = (1 - pilot.alpha) * (1 - share) * d[i] @ d[j] + share * (t[i] @ d[j] + t[j] @ d[i]) / 2
     rows = psi.sum(axis=1) / (n - 1)
-    centred = np.array(
-        [[psi[i, j] - rows[i] - rows[j] + rows.mean() if i != j else 0.0 for j in range(n)] for i in range(n)]
-    )
+    centred = (psi - rows[:, None] - rows[None, :] + rows.mean()) * (1 - np.eye(n))
     assert found.pairs == pytest.approx(2 * (centred**2).sum() / (n * (n - 1)) / pilot.distance[0] ** 2, rel=1e-8)
     linear = np.var(influence("t"), ddof=1) - 2 * found.pairs / n
     assert found.data + found.trace / 4 == pytest.approx(linear, rel=1e-8)
 
 
+@pytest.mark.slow
 def test_predicted_widths_come_true_at_four_times_the_size():
     """Catches components that are off: the median of 30 pilots is within 20 % of the width realised at n = 128.
 
