@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from bvpo_analysis import mixing
 from bvpo_analysis.errors import InputError
 from bvpo_analysis.estimators import EmptyTrace, Estimator, JackknifeMarginal, KMarginal, Trace, totals_of
-from bvpo_analysis.moments import JointMoments, joint_moments
+from bvpo_analysis.moments import JointMoments, joint_moments, score_estimate
 from bvpo_analysis.moments.diagnostics import DiagnosticsSummary, Flag, summarise_weights, weight_diagnostics
 from bvpo_analysis.objectives import Objective
 from bvpo_analysis.records import Alpha, Estimate, Floats, PairLogProbs, ScoreSet
@@ -76,12 +76,12 @@ class OffReferenceEstimate:
     @property
     def bias_t_sq(self) -> Estimate:
         """|b_t|^2 of the population."""
-        return self.joint.bias_sq("trace")
+        return squared_bias(self.joint, "trace")
 
     @property
     def bias_e_sq(self) -> Estimate:
         """|b_e|^2 of the population."""
-        return self.joint.bias_sq("empty")
+        return squared_bias(self.joint, "empty")
 
 
 def estimate_off_reference(
@@ -111,8 +111,8 @@ def estimate_off_reference(
     flags = [*weights.flags]
     law, plain = (found.law("trace", "empty", batch_size) for found in (joint, plug_in))
     compared = {
-        "|b_t|^2": (joint.bias_sq("trace"), plug_in.bias_sq("trace")),
-        "|b_e|^2": (joint.bias_sq("empty"), plug_in.bias_sq("empty")),
+        "|b_t|^2": (squared_bias(joint, "trace"), squared_bias(plug_in, "trace")),
+        "|b_e|^2": (squared_bias(joint, "empty"), squared_bias(plug_in, "empty")),
         f"alpha* at B = {batch_size:g}": (mixing.optimal_alpha(law).estimate, mixing.optimal_alpha(plain).estimate),
     }
     for name, (corrected, raw) in compared.items():
@@ -120,6 +120,12 @@ def estimate_off_reference(
         if flag is not None:
             flags.append(flag)
     return OffReferenceEstimate(traces, joint, plug_in, weights, tuple(flags))
+
+
+def squared_bias(joint: JointMoments, name: str) -> Estimate:
+    """|b|^2 of an estimator against the target, with the interval that takes its variance at every hypothesis."""
+    pair = joint.pair(joint.target, name)
+    return score_estimate(pair.bias_e_sq, pair.bias_noise)
 
 
 def correction_flag(name: str, corrected: Estimate, raw: Estimate, traces: int) -> Flag | None:
