@@ -112,7 +112,7 @@ def realisations(estimator: Estimator, scores: ScoreSet) -> Realisations:
     if not estimator.random:
         return Realisations(coefficients, weights, 0, 0, 1, False)
     whole = logs[0].enumerated
-    # A single realisation (of the generating trace, say) belongs to the first block, however many more traces there are.
+    # A single realisation (of the generating trace, say) belongs to the first block, however many traces follow.
     groups = count if whole or estimator.independent else min(count, _blocks(scores, needs.posterior, needs.prior))
     return Realisations(coefficients, weights, needs.posterior, needs.prior, groups, whole)
 

@@ -23,7 +23,7 @@ from bvpo_analysis.exact import (
     shipped_traces,
 )
 from bvpo_analysis.lrm.loading import ReasoningModel, load_model
-from bvpo_analysis.preferences.rows import read_pairs, require_traces
+from bvpo_analysis.preferences.rows import read_file, require_traces
 from bvpo_analysis.preferences.shipped import DIRECTORY, pairs_path
 from bvpo_analysis.records import PreferencePair
 from bvpo_analysis.report.config import BOX, FEWEST_COMPARED, ReportConfig
@@ -76,7 +76,8 @@ class Inputs:
 
     def __init__(self, config: ReportConfig):
         self.path = Path(config.data) if config.data else pairs_path(config.regime)
-        everything = read_pairs(self.path)
+        self.file = read_file(self.path)
+        everything = self.file.pairs
         self.pairs = choose_pairs(everything, config.limit, config.seed)
         sampled = None if config.traces == "exact" else int(config.traces)
         if sampled is not None:
@@ -177,6 +178,7 @@ def run_report(
         checked=checked,
         regime=config.regime if inputs.exact is not None else None,
         compared=compared,
+        file=inputs.file,
     )
     results = jsonable(
         {
@@ -186,7 +188,7 @@ def run_report(
             "data": _data_facts(config, inputs, study),
             **core,
             "versions": versions(),
-            "cost": _cost(study, time.perf_counter() - started),
+            "cost": _cost(study, compared, time.perf_counter() - started),
         }
     )
     write_figures(results, folder / "figures")
@@ -302,14 +304,20 @@ def _data_facts(config: ReportConfig, inputs: Inputs, study: Study) -> dict[str,
         "empty_answers_own": sum(pair.empty_answers == "own" for pair in inputs.pairs),
         "tokens_trace_mean": float((whole - answer).mean()),
         "tokens_answer_mean": float(answer.mean()),
+        "format": inputs.file.format,
+        "left_out": dict(inputs.file.dropped),
+        "columns_not_used": list(inputs.file.ignored),
+        "think_format": inputs.lrm.assembler.format.name,
+        "notes": list(inputs.lrm.notes),
     }
     return facts if inputs.provenance is None else facts | {"provenance": inputs.provenance}
 
 
-def _cost(study: Study, seconds: float) -> dict[str, Any]:
+def _cost(study: Study, compared: EstimatorComparison | None, seconds: float) -> dict[str, Any]:
+    pairs = [pair.log_probs for part in (study, compared) if part is not None for pair in part.scores.pairs]
     return {
-        "sequences": sum(pair.log_probs.size for pair in study.scores.pairs),
-        "tokens": int(sum(pair.log_probs.tokens.sum() for pair in study.scores.pairs)),
+        "sequences": sum(log.size for log in pairs),
+        "tokens": int(sum(log.tokens.sum() for log in pairs)),
         "seconds": seconds,
         "peak_memory_bytes": peak_memory_bytes(),
     }

@@ -37,9 +37,11 @@ from bvpo_analysis.claims.table import load_measured
 from bvpo_analysis.comparison import EstimatorComparison
 from bvpo_analysis.estimators import ESTIMATORS
 from bvpo_analysis.exact import ExactTable
+from bvpo_analysis.lrm.sampling_law import SamplingLaw
 from bvpo_analysis.moments import GradientLaw, Moments, jackknife_estimate, score_estimate
 from bvpo_analysis.moments.diagnostics import WeightSource, summarise_weights, weight_diagnostics
 from bvpo_analysis.planner import Plan
+from bvpo_analysis.preferences.rows import PairFile
 from bvpo_analysis.records import Alpha, Estimate, PreferencePair
 from bvpo_analysis.report.alternatives import estimators_section
 from bvpo_analysis.report.budget import cost_section, equal_budget_section, plan_section
@@ -95,6 +97,7 @@ def study_results(
     checked: int = 0,
     regime: str | None = None,
     compared: EstimatorComparison | None = None,
+    file: PairFile | None = None,
 ) -> dict[str, Any]:
     """Everything in results.json that follows from the study, as plain JSON values.
 
@@ -109,13 +112,14 @@ def study_results(
         checked: how many prompts were recomputed.
         regime: the shipped regime, where loss, model and parameters are those of the committed tables.
         compared: other estimators on some of the pairs, if they were scored.
+        file: what was left out of the data when they were read.
     """
     moments, law = study.moments, study.law(batch_size=batch_size)
     alpha = mixing.optimal_alpha(law, kappa)
     return jsonable(
         {
             "headline": _headline(study, law, alpha, batch_size, kappa),
-            "alerts": _alerts(study, pairs, alpha, kappa, policy, provenance, largest_deviation),
+            "alerts": _alerts(study, pairs, alpha, kappa, policy, provenance, largest_deviation) + _file_alerts(file),
             "moments": _moment_estimates(moments),
             "estimators": _estimator_rows(moments, batch_size, kappa),
             "targets": _target_rows(moments, exact, batch_size, kappa),
@@ -259,9 +263,8 @@ def _alerts(
     copied = sum(pair.empty_answers == "copied" for pair in pairs)
     if copied:
         add("note", f"{copied} of {len(pairs)} pairs have no empty-trace answers of their own; y' = y was used.")
-    hot = sorted({float(t) for pair in pairs if (t := pair.meta.get("temperature")) is not None} - {1.0})
-    if hot:
-        add("warning", f"Traces were sampled at temperature {hot}, not 1: g_t is not unbiased at the reference.")
+    for text in sorted({text for pair in pairs if (text := SamplingLaw.from_meta(pair.meta).alert) is not None}):
+        add("warning", text)
     if kappa != 1:
         add("note", f"kappa = {kappa:g}: every MSE on this page is bias^2 + kappa x variance.")
     named = {str(pair.meta["policy"]) for pair in pairs if "policy" in pair.meta}
@@ -285,6 +288,24 @@ def _alerts(
         )
     if largest_deviation is not None and largest_deviation > 1e-4:
         add("warning", f"Enumeration differs from the committed exact table by {largest_deviation:.1e} (relative).")
+    return alerts
+
+
+def _file_alerts(file: PairFile | None) -> list[dict[str, str]]:
+    """What reading the data left out: unclosed traces condition the policy, other rows change the population."""
+    if file is None:
+        return []
+    alerts = []
+    unclosed = file.dropped.get("unclosed trace", 0) + file.counts.get("unclosed responses", 0)
+    if unclosed:
+        text = (
+            f"{unclosed} completions never close their trace and were left out, which conditions the policy on closing."
+        )
+        alerts.append({"level": "warning", "text": text})
+    others = {reason: count for reason, count in file.dropped.items() if reason != "unclosed trace" and count}
+    if others:
+        told = ", ".join(f"{count} for {reason}" for reason, count in sorted(others.items()))
+        alerts.append({"level": "note", "text": f"Of {file.rows} rows, {sum(others.values())} were left out: {told}."})
     return alerts
 
 
