@@ -5,5 +5,13 @@ group shrunk towards the common one, and the risk of the James-Stein weight.
 """
 
 from bvpo_analysis.combining.best import BestCombination, best_combination
+from bvpo_analysis.combining.by_group import GroupWeight, GroupWeights, realised_gain, shrunken_group_weights
 
-__all__ = ["BestCombination", "best_combination"]
+__all__ = [
+    "BestCombination",
+    "GroupWeight",
+    "GroupWeights",
+    "best_combination",
+    "realised_gain",
+    "shrunken_group_weights",
+]
