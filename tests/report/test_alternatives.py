@@ -17,7 +17,7 @@ def test_every_estimator_is_listed_with_its_numbers(lrm):
     section, rows = estimators_section(compared), {row.label: row for row in compared.rows()}
     assert column(section, "Variance") == {label: row.variance for label, row in rows.items()}
     assert column(section, "Squared bias") == {label: row.bias_sq for label, row in rows.items()}
-    assert column(section, "Cosine to μ") == {label: row.cosine for label, row in rows.items()}
+    assert str(column(section, "Cosine to μ")) == str({label: row.cosine for label, row in rows.items()})
     assert column(section, "of which traces") == {label: row.trace_share for label, row in rows.items()}
     joint = compared.joint
     assert str(joint.bias_sq("empty_shared")) in section.notes[-1]
