@@ -6,12 +6,16 @@ group shrunk towards the common one, and the risk of the James-Stein weight.
 
 from bvpo_analysis.combining.best import BestCombination, best_combination
 from bvpo_analysis.combining.by_group import GroupWeight, GroupWeights, realised_gain, shrunken_group_weights
+from bvpo_analysis.combining.james_stein import JamesSteinRisk, james_stein_risk, prompts_needed
 
 __all__ = [
     "BestCombination",
     "GroupWeight",
     "GroupWeights",
+    "JamesSteinRisk",
     "best_combination",
+    "james_stein_risk",
+    "prompts_needed",
     "realised_gain",
     "shrunken_group_weights",
 ]
