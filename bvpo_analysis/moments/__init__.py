@@ -5,6 +5,7 @@ and the target needs no extra traces; ``joint_moments`` does so for any number o
 ``enumerated_moments`` computes exactly where every trace is enumerated.
 """
 
+from bvpo_analysis.moments.bias_split import BiasSplit, split_bias
 from bvpo_analysis.moments.bootstrap import PromptBootstrap, bootstrap_interval, gram_vectors, prompt_bootstrap
 from bvpo_analysis.moments.enumerated import PromptMoments, enumerated_moments, prompt_moments
 from bvpo_analysis.moments.intervals import (
@@ -33,6 +34,7 @@ from bvpo_analysis.moments.power import (
 from bvpo_analysis.moments.ustatistics import leave_one_out_mean, leave_one_out_ustatistic
 
 __all__ = [
+    "BiasSplit",
     "FiellerSet",
     "GradientLaw",
     "JointMoments",
@@ -64,5 +66,6 @@ __all__ = [
     "prompt_moments",
     "prompts_for_width",
     "score_estimate",
+    "split_bias",
     "squared_bias_noise",
 ]

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bvpo_analysis.estimators.base import Estimator
-from bvpo_analysis.moments.intervals import SquaredBiasNoise, jackknife_estimate
+from bvpo_analysis.moments.intervals import SquaredBiasNoise, jackknife_estimate, score_estimate
 from bvpo_analysis.moments.law import GradientLaw, Moments
 from bvpo_analysis.moments.population import squared_bias_noise
 from bvpo_analysis.moments.products import PromptProducts, prompt_products
@@ -188,11 +188,26 @@ class JointMoments:
         return self.bias_gram + (kappa / batch_size) * (self.covariance - (1 - 1 / traces) * self.trace_covariance)
 
     def bias_sq(self, name: str) -> Estimate:
-        """|b_a|^2 against the target, unbiased and possibly negative; zero where declared unbiased."""
-        a = self.index(name)
+        """|b_a|^2 against the target, unbiased and possibly negative; zero where declared unbiased.
+
+        Raises:
+            ValueError: an unknown name.
+        """
         if name in self.unbiased:
             return Estimate.exact(0.0, self.n)
-        return jackknife_estimate(self.bias_gram[:, a, a])
+        return self.shift_sq(name, self.target)
+
+    def shift_sq(self, first: str, second: str) -> Estimate:
+        """|b_a - b_b|^2, unbiased and possibly negative, with a score-type interval.
+
+        Raises:
+            ValueError: an unknown name.
+        """
+        a, b = self.index(first), self.index(second)
+        noise = self._noise(a, b)
+        if noise is None:
+            return Estimate.exact(0.0, self.n)
+        return score_estimate(self.bias_diff_sq[:, a, b], noise, 1.0)
 
     def cosine(self, name: str) -> Estimate:
         """cos(E g_a, mu) = <mu, E g_a> / (|mu| |E g_a|); nan if an unbiased square is not positive."""
