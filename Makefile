@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help report report-quick test test-slow mutation check format claims exact lrm pairs sgd-study off-reference figures notebooks bench clean
+.PHONY: help report report-quick test test-slow mutation check format claims exact lrm pairs sgd-study coverage off-reference figures notebooks bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ pairs: $(VENV)/.run  ## rebuild the shipped preference pairs
 
 sgd-study: $(VENV)/.run  ## longer runs of SGD on the language model, resumable; rewrites what reports show of them
 	$(RUN) -m bvpo_analysis.sgd.grid --output-dir runs/sgd-grid --summary bvpo_analysis/sgd/measured.json
+
+coverage: $(VENV)/.run  ## how often the intervals hold the truth, an hour or so, resumable; rewrites the committed table
+	$(RUN) -m bvpo_analysis.coverage --output-dir runs/coverage --table bvpo_analysis/coverage/measured.csv
 
 off-reference: $(VENV)/.run  ## bias and weights at checkpoints of short runs, resumable; rewrites what reports show of them
 	$(RUN) -m bvpo_analysis.off_reference --output-dir runs/off-reference --summary bvpo_analysis/off_reference/measured.json

@@ -221,14 +221,18 @@ def _nonnegative_estimate(
     statistic: Callable[[GradientLaw, GradientLaw], Floats], law: GradientLaw, other: GradientLaw
 ) -> Estimate:
     """Estimate of a number that cannot be negative, from one law or two."""
-    value = float(statistic(_nonnegative(law), _nonnegative(other))[0])
+    positive = _nonnegative(law)
+    value = float(statistic(positive, positive if other is law else _nonnegative(other))[0])
     if law.bias_noise is None:
         raw = jackknife_estimate(statistic(law, other))
     else:
         shared = other.bias_noise is law.bias_noise
 
         def given_squared_bias(u: Floats) -> Floats:
-            return statistic(law.with_squared_bias(u), other.with_squared_bias(u) if shared else other)
+            one = law.with_squared_bias(u)
+            if other is law:
+                return statistic(one, one)
+            return statistic(one, other.with_squared_bias(u) if shared else other)
 
         raw = profile_estimate(given_squared_bias, law.bias_noise)
     return replace(raw, value=value, ci_low=min(max(raw.ci_low, 0.0), value), ci_high=max(raw.ci_high, value))

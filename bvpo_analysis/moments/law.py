@@ -8,6 +8,7 @@ weight is algebra. Quantities of differences are kept apart, because D = E|g_t -
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -55,16 +56,16 @@ class GradientLaw:
         """
         more = squared_bias - self.bias_diff_sq
         less = self.bias_share * more
-        common = replace(self, bias_diff_sq=squared_bias, var_diff=self.var_diff - less)
         if self.bias_t_sq.any() and not self.bias_e_sq.any():
-            return replace(
-                common,
-                bias_t_sq=self.bias_t_sq + more,
-                bias_t_diff=self.bias_t_diff + more,
-                var_t=self.var_t - less,
-                cov_t_diff=self.cov_t_diff - less,
-            )
-        return replace(common, bias_e_sq=self.bias_e_sq + more, var_e=self.var_e - less)
+            moved: dict[str, Any] = {
+                "bias_t_sq": self.bias_t_sq + more,
+                "bias_t_diff": self.bias_t_diff + more,
+                "var_t": self.var_t - less,
+                "cov_t_diff": self.cov_t_diff - less,
+            }
+        else:
+            moved = {"bias_e_sq": self.bias_e_sq + more, "var_e": self.var_e - less}
+        return replace(self, bias_diff_sq=squared_bias, var_diff=self.var_diff - less, **moved)
 
 
 @dataclass(frozen=True)
