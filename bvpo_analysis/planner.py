@@ -18,21 +18,21 @@ listed.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from bvpo_analysis import mixing
 from bvpo_analysis.errors import InputError
-from bvpo_analysis.moments import GradientLaw, Moments, jackknife_estimate, profile_estimate
+from bvpo_analysis.moments import GradientLaw, Moments, jackknife_covariance, jackknife_estimate, profile_estimate
 from bvpo_analysis.records import Estimate, Floats
 
 Criterion = Literal["mse", "descent"]
 DRAWS = 4000
-"""Draws from the normal law of the estimates, for the probability that a plan is the best."""
+"""Draws from the normal law of the moments, for how often a plan is the best."""
 ROUNDING = 1e-9
 """Relative amount by which a batch may exceed the budget, so that a budget computed from a batch pays for it."""
 
@@ -82,8 +82,9 @@ class PlanValue:
         value: F_kappa, or the guaranteed decrease, depending on the criterion.
         loss: by how much the plan falls short of the best: F - F_best, or decrease_best - decrease; 0 for the best.
         tied: whether the interval of ``loss`` reaches 0, so that the data do not tell the plan from the best.
-        wins: probability that this plan is the best of all, for estimates that are jointly normal with their jackknife
-            covariance; 1 or 0 where the moments are exact.
+        wins: how often this plan is the best, its weight found anew, when the moments are drawn from the normal law of
+            their estimates (jackknife covariance) and squared biases cut at zero in every draw; 1 or 0 where the
+            moments are exact. What is missing to a sum of one belongs to mixes whose weight is 0 or 1 in the sample.
     """
 
     plan: Plan
@@ -284,12 +285,17 @@ class _Problem:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A plan, its law, and what it is ranked by in every replicate; ``mixed``: its weight is found anew."""
+    """A plan, its law and what it is ranked by, least best; ``mixed``: its weight is found anew in every replicate."""
 
     plan: Plan
     law: GradientLaw
     mixed: bool
-    objective: Floats
+    objective: float
+
+    @property
+    def listed(self) -> bool:
+        """Whether it is a plan of its own; a mix of weight 0 or 1 is one of the two gradients with fewer prompts."""
+        return not self.mixed or 0.0 < self.plan.alpha < 1.0
 
     def weights(self, problem: _Problem, law: GradientLaw) -> ArrayLike:
         return problem.best_weights(law) if self.mixed else self.plan.alpha
@@ -315,9 +321,7 @@ def _candidates(
         law = problem.law(Plan(size, traces, stand_in))
         weights = problem.best_weights(law) if stand_in == 0.5 else np.full_like(law.var_t, stand_in)
         chosen = Plan(size, traces, float(weights[0]))
-        if stand_in == 0.5 and chosen.alpha in (0.0, 1.0):
-            continue  # one of the two gradients alone, which pays for more prompts without the other
-        yield _Candidate(chosen, law, stand_in == 0.5, problem.objective(law, weights))
+        yield _Candidate(chosen, law, stand_in == 0.5, float(problem.objective(law, weights)[0]))
 
 
 def _best_value(problem: _Problem, candidates: list[_Candidate], squared_bias: Floats | None) -> Floats:
@@ -340,16 +344,19 @@ def _result(
     present: Plan | None,
     notes: tuple[str, ...],
 ) -> PlanResult:
-    candidates = sorted(candidates, key=lambda c: c.objective[0])
+    # Among equals a plan of its own comes first.
+    candidates = sorted(candidates, key=lambda c: (c.objective, not c.listed))
     best = candidates[0]
-    wins = _win_probabilities(np.stack([c.objective for c in candidates]))
+    wins = _win_shares(problem, candidates)
     considered = tuple(
-        _plan_value(problem, candidate, best, float(share)) for candidate, share in zip(candidates, wins, strict=True)
+        _plan_value(problem, candidate, best, float(share))
+        for candidate, share in zip(candidates, wins, strict=True)
+        if candidate.listed
     )
     value = _signed(problem, problem.estimate(partial(_best_value, problem, candidates), best.reported(problem)))
     present_value = present_cost = ratio = None
     if present is not None:
-        now = _Candidate(present, problem.law(present), False, np.zeros(0))
+        now = _Candidate(present, problem.law(present), mixed=False, objective=np.nan)
         present_value = _signed(problem, problem.estimate(partial(now.value, problem), now.reported(problem)))
         present_cost = jackknife_estimate(prices.of(present))
         if present_value.ci_low > 0 and present_value.value > 0:
@@ -389,7 +396,7 @@ def _plan_value(problem: _Problem, candidate: _Candidate, best: _Candidate, wins
     def loss(squared_bias: Floats | None) -> Floats:
         return sign * (candidate.value(problem, squared_bias) - best.value(problem, squared_bias))
 
-    short = problem.estimate(loss, float(candidate.objective[0] - best.objective[0]))
+    short = problem.estimate(loss, candidate.objective - best.objective)
     return PlanValue(
         plan=candidate.plan,
         value=_signed(problem, problem.estimate(partial(candidate.value, problem), candidate.reported(problem))),
@@ -399,20 +406,38 @@ def _plan_value(problem: _Problem, candidate: _Candidate, best: _Candidate, wins
     )
 
 
-def _win_probabilities(objectives: Floats) -> Floats:
-    """P(plan j has the least objective), [J], for N(estimate, jackknife covariance) by simulation with a fixed seed.
+def _win_shares(problem: _Problem, candidates: list[_Candidate]) -> Floats:
+    """Share of the draws of the moments in which each candidate is the best, [J].
 
-    sqrt((n - 1)/n) sum_l z_l (f_(l) - mean f), z standard normal, has the jackknife covariance of all plans at once.
+    The moments are drawn, not the objectives: where squared biases are cut at zero in the sample, they are in most
+    leave-one-out samples too, so that objectives would have no noise from them.
     """
-    plans, count = len(objectives), objectives.shape[1] - 1
-    if count == 0:
-        first = np.zeros(plans)
-        first[objectives[:, 0].argmin()] = 1.0
-        return first
-    left = objectives[:, 1:] - objectives[:, 1:].mean(axis=1, keepdims=True)
-    z = np.random.default_rng(0).standard_normal((count, DRAWS))
-    draws = objectives[:, :1] + np.sqrt((count - 1) / count) * left @ z
-    return np.bincount(draws.argmin(axis=0), minlength=plans) / DRAWS
+    if problem.moments.exact:
+        return np.eye(len(candidates))[0]
+    drawn = replace(problem, moments=_drawn(problem.moments))
+    objectives = []
+    for candidate in candidates:
+        law = drawn.law(candidate.plan)
+        objectives.append(drawn.objective(law, candidate.weights(drawn, law)))
+    return np.bincount(np.argmin(objectives, axis=0), minlength=len(candidates)) / DRAWS
+
+
+def _drawn(moments: Moments) -> Moments:
+    """Draws of all moments at once, [DRAWS], from the normal law with their jackknife covariance; a fixed seed."""
+    arrays = {f.name: getattr(moments, f.name) for f in fields(moments)}
+    arrays = {name: value for name, value in arrays.items() if isinstance(value, np.ndarray)}
+    drawn: dict[str, Any] = {name: np.full(DRAWS, np.nan) for name, x in arrays.items() if not np.isfinite(x).all()}
+    arrays = {name: value for name, value in arrays.items() if name not in drawn}
+    values = np.array([value[0] for value in arrays.values()])
+    covariance = jackknife_covariance(*arrays.values())
+    # Moments of different sizes are put on one scale, so that rounding is relative to each.
+    size = np.sqrt(np.diag(covariance))
+    scale = np.where(size > 0, size, 1.0)
+    spectrum, basis = np.linalg.eigh(covariance / np.outer(scale, scale))
+    z = np.random.default_rng(0).standard_normal((DRAWS, len(values)))
+    noise = (z * np.sqrt(np.maximum(spectrum, 0.0))) @ basis.T * size
+    drawn.update(zip(arrays, (values + noise).T, strict=True))
+    return replace(moments, **drawn, bias_noise=None)
 
 
 def _at_least_zero(law: GradientLaw) -> GradientLaw:

@@ -12,14 +12,12 @@ from bvpo_analysis.estimators import EmptyTrace, Marginal, Trace
 from bvpo_analysis.moments import (
     Moments,
     enumerated_moments,
-    jackknife_covariance,
     jackknife_estimate,
-    leave_one_out_mean,
     population_moments,
 )
 from bvpo_analysis.moments.resampling import EnumeratedPopulation
 from bvpo_analysis.objectives import DPO
-from bvpo_analysis.planner import Plan, _win_probabilities, plan
+from bvpo_analysis.planner import Plan, plan
 
 LOSS = DPO(1.0)
 TRACE, EMPTY, MARGINAL = Trace(LOSS), EmptyTrace(LOSS), Marginal(LOSS)
@@ -282,7 +280,7 @@ def test_a_biased_trace_gradient_gets_plain_intervals(population):
 
 
 def test_ties_and_probabilities(population):
-    """Probabilities sum to one, follow the order of the losses in tendency, and near-ties are those within noise."""
+    """Probabilities sum to one (no mix has a weight of 0 or 1 here), and near-ties are those within noise."""
     sample = population_moments(population.sample(np.random.default_rng(4), 64, 2, TRACE, EMPTY), TRACE, EMPTY)
     found = plan(sample, **COSTS, budget=400.0)
     assert sum(row.wins for row in found.considered) == pytest.approx(1.0)
@@ -297,18 +295,55 @@ def test_ties_and_probabilities(population):
     assert all(row.wins < 0.05 for row in far)
 
 
-def test_probabilities_are_those_of_the_jackknife_normal_law():
-    """Two plans: Phi(difference / SE). Three: draws of the normal law with the jackknife covariance, made otherwise."""
-    rng = np.random.default_rng(6)
-    objectives = np.stack([leave_one_out_mean(x) for x in rng.normal([[0.0], [0.05], [0.2]], 0.7, (3, 50))])
-    noise = 5 * np.sqrt(0.25 / 4000)
-    difference = jackknife_estimate(objectives[1] - objectives[0])
-    two = _win_probabilities(objectives[:2])
-    assert 0.05 < norm.cdf(difference.value / difference.se) < 0.95
-    assert two[0] == pytest.approx(norm.cdf(difference.value / difference.se), abs=noise)
-    draws = rng.multivariate_normal(objectives[:, 0], jackknife_covariance(*objectives), size=40_000)
-    expected = np.bincount(draws.argmin(axis=1), minlength=3) / 40_000
-    assert _win_probabilities(objectives) == pytest.approx(expected, abs=1.1 * noise)
+def test_probabilities_are_those_of_the_jackknife_normal_law(population):
+    """Where no squared bias is near zero: Phi(difference / SE) between g_e alone and g_t alone, the only two plans."""
+    sample = population_moments(population.sample(np.random.default_rng(4), 64, 1, TRACE, EMPTY), TRACE, EMPTY)
+    # The mixes of this law are as good as g_e alone at best: g_e is g_t shrunk, with a bias far from zero.
+    u = sample.bias_e_sq + 1.0
+    shrunk = replace(sample, bias_e_sq=u, bias_diff_sq=u, cov_te=sample.var_e, cov_t_diff=sample.var_t - sample.var_e)
+    shrunk = replace(shrunk, var_diff=shrunk.var_t - shrunk.var_e)
+    t, e = shrunk.var_t / 13, shrunk.bias_e_sq + shrunk.var_e / 43
+    price = {"cost_trace": 10.0, "cost_empty": 3.0, "budget": 130.0}
+    for gap in (-1.0, 0.0, 1.5):  # moves g_e to this many standard errors above g_t
+        difference = jackknife_estimate(e - t)
+        more = gap * difference.se - difference.value
+        moved = replace(shrunk, bias_e_sq=u + more, bias_diff_sq=u + more)
+        rows = {row.plan.traces: row.wins for row in plan(moved, **price).considered if row.plan.alpha in (0.0, 1.0)}
+        mixes = 1 - rows[0] - rows[1]
+        assert rows[0] == pytest.approx(norm.cdf(-gap), abs=5 * np.sqrt(0.25 / 4000) + mixes)
+        assert rows[0] > 0.01
+
+
+def test_a_squared_bias_cut_at_zero_is_no_certainty(population):
+    """Catches objectives without the noise of a bias that is cut at zero in the sample and without each prompt.
+
+    The squared bias is estimated at half a standard error below zero. Then g_e alone looks best by far, but in about
+    0.3 of the draws its bias is positive, and a few per cent of |mu|^2 would rule it out at this budget.
+    """
+    sample = population_moments(population.sample(np.random.default_rng(4), 64, 2, TRACE, EMPTY), TRACE, EMPTY)
+    below = sample.bias_e_sq - sample.bias_e_sq[0] - 0.5 * jackknife_estimate(sample.bias_e_sq).se
+    assert (below < 0).all()  # every leave-one-out sample cuts it
+    found = plan(replace(sample, bias_e_sq=below, bias_diff_sq=below), **COSTS, budget=40_000.0)
+    assert found.best.alpha == 0.0
+    assert found.near_ties
+    assert found.considered[0].wins == pytest.approx(norm.cdf(0.5), abs=0.03)
+    assert sum(row.wins for row in found.considered) <= 1.0 + 1e-12
+
+
+def test_mixes_that_the_sample_rules_out_stay_in_the_replicates(population):
+    """A mix whose weight is 0 in the sample is not listed, but caps the error if the bias is larger than estimated.
+
+    Catches an interval of the best value that reaches up to the error of g_t alone, which a mix would undercut.
+    """
+    moments = population_moments(population.sample(np.random.default_rng(4), 64, 1, TRACE, EMPTY), TRACE, EMPTY)
+    below = moments.bias_e_sq - moments.bias_e_sq[0] - 1e-3
+    noise = replace(moments.bias_noise, replicates=below)
+    zero = replace(moments, bias_e_sq=below, bias_diff_sq=below, cov_te=moments.var_e, bias_noise=noise)
+    zero = replace(zero, cov_t_diff=zero.var_t - zero.var_e, var_diff=zero.var_t - zero.var_e)
+    found = plan(zero, 10.0, 0.1, 400.0)
+    assert [row.plan for row in found.considered] == [Plan(4000, 0, 0.0), Plan(40, 1, 1.0)]
+    assert sum(row.wins for row in found.considered) < 0.95  # the rest is the mix
+    assert found.value.ci_high < 0.9 * zero.var_t[0] / 40
 
 
 def test_exact_moments_have_a_certain_winner(truth):
