@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bvpo_analysis.combining import BestCombination, best_combination
-from bvpo_analysis.cost import Architecture, Cost, mean_cost, pair_cost
+from bvpo_analysis.cost import Architecture, Cost, mean_cost, pair_cost, rows_read
 from bvpo_analysis.equal_budget import (
     CombinationContender,
     Contender,
@@ -162,8 +163,9 @@ class EstimatorComparison:
         costs = {key: _cost(scores, e, ESTIMATORS[key].generated, architecture) for key, e in estimators.items()}
         both = mix(Trace(loss), EmptyTrace(loss), 0.5)
         mix_cost = _cost(scores, both, Generated(posterior=2, empty=2), architecture)
-        together = Sum(tuple((1.0, _FirstRealisation(estimators[key])) for key in COMBINED if key in estimators))
-        generated = Generated(posterior=2, prior=prior, empty=2)
+        combined = [estimators[key] for key in COMBINED if key in estimators]
+        together = Sum(tuple((1.0, _FirstRealisation(estimator)) for estimator in combined))
+        generated = Generated(posterior=2, prior=max(estimator.needs.prior for estimator in combined), empty=2)
         return cls(loss, scores, joint, costs, mix_cost, _cost(scores, together, generated, architecture))
 
     def rows(self) -> tuple[EstimatorRow, ...]:
@@ -234,6 +236,12 @@ class _FirstRealisation(Estimator):
     @property
     def needs(self) -> Needs:
         return self.estimator.needs
+
+
+@rows_read.register
+def _(estimator: _FirstRealisation, pair: PairLogProbs) -> NDArray[np.bool_]:
+    """What the first realisation reads."""
+    return rows_read(estimator.estimator, pair)[:1]
 
 
 def _number(key: str) -> int:

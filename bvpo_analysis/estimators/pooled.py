@@ -59,7 +59,7 @@ class Pooled(Estimator):
     def coefficients(self, pair: PairLogProbs) -> Floats:
         """One row per posterior draw with prior traces of its own, [min(R, N // (M - 1)), m]."""
         self.needs.check(pair)
-        members = self._members(pair)
+        members = self.members(pair)
         weights = [LogWeights.of(pair.log_prob_answer[members[..., side]]) for side in (0, 1)]
         tokens = pair.tokens_answer[members[:, 0]].astype(np.float64)
         sides = [SequenceLogProbs(w.log_mean, w.log_mean, tokens[:, side]) for side, w in enumerate(weights)]
@@ -73,7 +73,7 @@ class Pooled(Estimator):
     def weights(self, pair: PairLogProbs) -> Floats:
         """Equal weights, [min(R, N // (M - 1))]."""
         self.needs.check(pair)
-        count = len(self._members(pair))
+        count = len(self.members(pair))
         return np.full(count, 1.0 / count)
 
     @property
@@ -81,7 +81,7 @@ class Pooled(Estimator):
         """One posterior trace per answer and M - 1 prior traces, sampled, at the reference."""
         return Needs(posterior=1, prior=self.pool - 1, draws="sampled", at_reference=True)
 
-    def _members(self, pair: PairLogProbs) -> Ints:
+    def members(self, pair: PairLogProbs) -> Ints:
         """Rows [R, M, 2] of each realisation's pool, the posterior trace first."""
         own = grouped_draws(pair, 1)
         if self.pool == 1:
