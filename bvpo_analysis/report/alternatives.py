@@ -1,11 +1,12 @@
 """The section on other estimators than g_t and g_e, each against the same target."""
 
+from bvpo_analysis.combining import james_stein_risk, prompts_needed
 from bvpo_analysis.comparison import EstimatorComparison
-from bvpo_analysis.moments import jackknife_estimate
+from bvpo_analysis.moments.bias_split import split_bias
 from bvpo_analysis.report.sections import Section, table
 
 
-def estimators_section(compared: EstimatorComparison) -> Section:
+def estimators_section(compared: EstimatorComparison, batch_size: int) -> Section:
     """Bias, variance and cost of every estimator, one realisation on one prompt."""
     rows = [
         (
@@ -42,19 +43,28 @@ def estimators_section(compared: EstimatorComparison) -> Section:
                 rows,
             ),
         ),
-        notes=(_shift_note(compared),),
+        notes=(_shift_note(compared), _shrinkage_note(compared, batch_size)),
     )
 
 
 def _shift_note(compared: EstimatorComparison) -> str:
     """The bias of g_e in two parts, in words."""
-    joint = compared.joint
-    if not {"empty", "empty_shared"} <= set(joint.names):
-        return ""
-    a, b = joint.index("empty"), joint.index("empty_shared")
-    data = jackknife_estimate(joint.bias_diff_sq[:, a, b])
-    trace = joint.bias_sq("empty_shared")
+    split = split_bias(compared.joint)
     return (
         "The bias of g_e is a data shift (its answers are others than those of g_t) plus a trace shift (the same "
-        f"answers without their trace): their squared lengths are {data} and {trace}."
+        f"answers without their trace): their squared lengths are {split.data_sq} and {split.trace_sq}, their inner "
+        f"product {split.inner}."
+    )
+
+
+def _shrinkage_note(compared: EstimatorComparison, batch_size: int) -> str:
+    """What the James-Stein weight of a batch does, in words."""
+    needed = prompts_needed(batch_size)
+    if compared.joint.n < needed:
+        return f"The James-Stein weight of a batch of {batch_size} was not judged: that takes {needed} prompts."
+    found = james_stein_risk(compared.joint, "trace", "empty", batch_size)
+    return (
+        f"The James-Stein weight, 1 - c/|g_t - g_e|^2 from each batch itself, gives batches of {batch_size} prompts "
+        f"{found.ratio} times the error of g_t, at a mean weight of {found.weight:.2g} (effective rank of the noise "
+        f"{found.effective_rank:.2g}; {len(compared.scores.pairs[0].log_probs.draws)} traces averaged)."
     )

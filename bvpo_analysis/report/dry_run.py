@@ -4,19 +4,21 @@ Time is the time of that block, per token; memory is its peak, with what grows w
 take a time and a memory of their own that do not depend on model or data.
 """
 
-import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from bvpo_analysis.estimators import EmptyTrace, Marginal, Trace, totals_of
+from bvpo_analysis.comparison import SAME_AT_THE_REFERENCE
+from bvpo_analysis.estimators import ESTIMATORS, EmptyTrace, Marginal, Trace, totals_of
 from bvpo_analysis.exact import shipped_traces
+from bvpo_analysis.records import VARIANTS
 from bvpo_analysis.report.build import Inputs, checked_prompts
-from bvpo_analysis.report.config import ReportConfig
+from bvpo_analysis.report.config import FEWEST_COMPARED, ReportConfig
 from bvpo_analysis.report.run_folder import peak_memory_bytes
-from bvpo_analysis.scores.pair_work import BLOCK, PairWork
+from bvpo_analysis.scores.pair_work import BLOCK, SKETCH, MeanCoefficients, PairWork
 from bvpo_analysis.scores.passes import kept_blocks
 from bvpo_analysis.scores.plan import PairSequences, plan_pair
 from bvpo_analysis.scores.totals import FixedPointTotals
@@ -34,11 +36,12 @@ class Cost:
     """What a report would take.
 
     Attributes:
-        pairs, sequences, tokens: of the scoring; tokens of whole distinct sequences.
+        pairs, sequences, tokens: of the study; tokens of whole distinct sequences.
         tokens_again: of them, those of the pairs whose own vectors do not fit into memory and are computed twice.
+        tokens_compared: tokens of the comparison of estimators, those computed twice counted twice.
         tokens_checked: further tokens, to check the table of exact values.
         parameters: differentiated parameters.
-        scoring_seconds: time for scoring.
+        scoring_seconds: time for scoring, the comparison included.
         seconds: time of the whole report.
         memory_bytes: peak memory of the process, or of the accelerator where the model is on one; None if unknown.
     """
@@ -47,6 +50,7 @@ class Cost:
     sequences: int
     tokens: int
     tokens_again: int
+    tokens_compared: int
     tokens_checked: int
     parameters: int
     scoring_seconds: float
@@ -58,11 +62,35 @@ class Cost:
         return (
             f"pairs {self.pairs}, distinct sequences {self.sequences}, tokens {self.tokens}"
             f"{f', {self.tokens_again} of them twice' if self.tokens_again else ''}"
+            f"{f', {self.tokens_compared} tokens to compare estimators' if self.tokens_compared else ''}"
             f"{f', and {self.tokens_checked} tokens to check the exact table' if self.tokens_checked else ''}\n"
             f"time about {self.scoring_seconds:.0f} s for scoring, {self.seconds:.0f} s in all\n"
             f"peak memory {memory} ({self.parameters} parameters)\n"
             f"nothing was written"
         )
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One scoring run: its plans, and what a sample of it took.
+
+    Attributes:
+        plans: every pair's plan.
+        again: tokens that are scored twice.
+        fill, other: seconds per token for scores and for everything done with them.
+        waiting: bytes of own vectors and results that a whole run holds beyond the sample.
+    """
+
+    plans: list[PairSequences]
+    again: int
+    fill: float
+    other: float
+    waiting: int
+
+    @property
+    def seconds(self) -> float:
+        """Time of the whole run."""
+        return _tokens(self.plans) * (self.fill + self.other) + self.again * self.fill
 
 
 def _tokens(plans: list[PairSequences]) -> int:
@@ -75,6 +103,64 @@ def _sample(plans: list[PairSequences]) -> list[PairSequences]:
     spread = np.linspace(0, len(plans) - 1, min(BLOCK, len(plans))).round().astype(int).tolist()
     spread[min(range(len(spread)), key=lambda k: abs(spread[k] - largest))] = largest
     return [plans[i] for i in sorted(set(spread))]
+
+
+def _measured(
+    inputs: Inputs, plans: list[PairSequences], totals: Mapping[str, MeanCoefficients], *, twice: bool
+) -> _Pass:
+    """Score a sample of the plans as a run would."""
+    engine = inputs.scorer
+    sample = _sample(plans)
+    work = PairWork(inputs.lrm, inputs.reference, engine, sample, totals)
+    engine.fill(sample[0].sequences[:1], engine.buffer(1))  # the first call also pays for setting up
+    fills, others, done = 0.0, 0.0, 0
+    sums: FixedPointTotals | None = None
+    rows = work.rows(0)
+    while done < len(sample) and fills + others < MOST_SECONDS:
+        begun = time.perf_counter()
+        scored = next(rows)
+        filled = time.perf_counter()
+        sums = sums or FixedPointTotals(work.units(scored), engine.columns, engine.device)
+        pair, own = work.gram(scored, sums, keep=twice)
+        if own is not None:
+            work.products(pair, own, sums.counts.view(torch.float64))
+        fills, others = fills + filled - begun, others + time.perf_counter() - filled
+        done += 1
+    tokens = _tokens(sample[:done])
+    kept = min(BLOCK * kept_blocks(len(plans), len(totals), engine), len(plans)) if twice else len(plans)
+    own_bytes = kept * len(totals) * engine.size * engine.buffer(0).element_size() if twice else 0
+    results = sum(
+        8 * len(engine.groups) * (len(p.sequences) ** 2 + len(totals) * (SKETCH + len(totals))) for p in plans
+    )
+    return _Pass(plans, _tokens(plans[kept:]), fills / tokens, others / tokens, own_bytes + results)
+
+
+def _comparison(config: ReportConfig, inputs: Inputs) -> _Pass | None:
+    """The scoring of the comparison of estimators, where there is one; one estimator more or less does not show."""
+    pairs = inputs.pairs[: config.compare]
+    if config.traces == "exact" or len(pairs) < FEWEST_COMPARED:
+        return None
+    prior, traces = min(3, *(len(pair.prior_traces) for pair in pairs)), int(config.traces)
+    wanted = [
+        entry.make(config.objective)
+        for key, entry in ESTIMATORS.items()
+        if not key.startswith((*SAME_AT_THE_REFERENCE, "coupled_"))
+        and entry.needs.posterior <= traces
+        and entry.needs.prior <= prior
+    ]
+    plans = [
+        plan_pair(
+            inputs.lrm.assembler,
+            pair,
+            traces=traces,
+            empty_mode=config.empty_mode,
+            prior=prior,
+            trace_only=prior > 0,
+            variants=tuple(VARIANTS),
+        )
+        for pair in pairs
+    ]
+    return _measured(inputs, plans, totals_of(*wanted), twice=True)
 
 
 def report_cost(config: ReportConfig) -> Cost:
@@ -100,58 +186,31 @@ def report_cost(config: ReportConfig) -> Cost:
     ]
     loss = config.objective
     totals = totals_of(Trace(loss), EmptyTrace(loss), *([Marginal(loss)] if exact else []))
-    sample = _sample(plans)
-    engine = inputs.scorer
-    work = PairWork(inputs.lrm, inputs.reference, engine, sample, totals)
-    engine.fill(sample[0].sequences[:1], engine.buffer(1))  # the first call also pays for setting up
-    fills, others, done = 0.0, 0.0, 0
-    sums: FixedPointTotals | None = None
-    rows = work.rows(0)
-    while done < len(sample) and fills + others < MOST_SECONDS:
-        begun = time.perf_counter()
-        scored = next(rows)
-        filled = time.perf_counter()
-        sums = sums or FixedPointTotals(work.units(scored), engine.columns, engine.device)
-        pair, own = work.gram(scored, sums, keep=True)
-        if own is not None and not exact:
-            work.products(pair, own, sums.counts.view(torch.float64))
-        fills, others = fills + filled - begun, others + time.perf_counter() - filled
-        done += 1
-    seen = sample[:done]
-    per_token = (fills + others) / _tokens(seen)
-    tokens = _tokens(plans)
-    kept = len(plans) if exact else BLOCK * kept_blocks(len(plans), len(totals), engine)
-    again = _tokens(plans[kept:])
+    study = _measured(inputs, plans, totals, twice=not exact)
+    compared = _comparison(config, inputs)
+    runs = [study] if compared is None else [study, compared]
     check = 0
     if inputs.exact is not None:
-        checked = inputs.pairs[: checked_prompts(len(inputs.pairs))]
-        check = _tokens([plan_pair(inputs.lrm.assembler, pair, enumerate_traces=shipped_traces) for pair in checked])
-    scoring = tokens * per_token + again * fills / _tokens(seen)
+        sample = inputs.pairs[: checked_prompts(len(inputs.pairs))]
+        check = _tokens([plan_pair(inputs.lrm.assembler, pair, enumerate_traces=shipped_traces) for pair in sample])
+    scoring = sum(run.seconds for run in runs)
+    device = inputs.scorer.device
+    if device.type == "cuda":
+        peak: int | None = torch.cuda.max_memory_allocated(device)
+    else:
+        peak = peak_memory_bytes()
     return Cost(
         pairs=len(plans),
         sequences=sum(len(plan.sequences) for plan in plans),
-        tokens=tokens,
-        tokens_again=again,
+        tokens=_tokens(plans),
+        tokens_again=study.again,
+        tokens_compared=0 if compared is None else _tokens(compared.plans) + compared.again,
         tokens_checked=check,
-        parameters=engine.size,
+        parameters=inputs.scorer.size,
         scoring_seconds=scoring,
-        seconds=loading + scoring + check * fills / _tokens(seen) + PAGE_SECONDS,
-        memory_bytes=_memory(work, plans, 0 if exact else min(kept, len(plans)), len(totals)),
+        seconds=loading + scoring + check * study.fill + PAGE_SECONDS,
+        memory_bytes=None if peak is None else peak + max(run.waiting for run in runs) + PAGE_BYTES,
     )
-
-
-def _memory(work: PairWork, plans: list[PairSequences], kept: int, totals: int) -> int | None:
-    """Peak of the sample, with the own vectors that wait in memory and the results of every pair."""
-    engine = work.scorer
-    own = kept * totals * engine.size * torch.promote_types(engine.buffer(0).dtype, torch.float32).itemsize
-    if engine.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(engine.device) + own
-    peak = peak_memory_bytes()
-    if peak is None:
-        return None
-    groups = len(engine.groups)
-    results = sum(8 * groups * (len(plan.sequences) ** 2 + totals * (1024 + totals)) for plan in plans)
-    return math.ceil(peak + own + results + PAGE_BYTES)
 
 
 def dry_run(config: ReportConfig) -> str:

@@ -46,6 +46,7 @@ from bvpo_analysis.records import Alpha, Estimate, PreferencePair
 from bvpo_analysis.report.alternatives import estimators_section
 from bvpo_analysis.report.budget import cost_section, equal_budget_section, plan_section
 from bvpo_analysis.report.sections import Section
+from bvpo_analysis.report.sensitivity import group_weights_section, label_noise_section, sample_size_section
 from bvpo_analysis.report.step_sizes import step_size_results
 from bvpo_analysis.report.weights import weights_section
 from bvpo_analysis.study import Study
@@ -131,22 +132,30 @@ def study_results(
             if exact is None
             else {"prompts": exact.moments.n, "checked": checked, "largest_deviation": largest_deviation},
             "step_sizes": step_size_results(law, regime),
-            "sections": _sections(study, compared, batch_size, kappa),
+            "sections": _sections(study, pairs, compared, batch_size, kappa),
             "claims": load_measured(),
         }
     )
 
 
-def _sections(study: Study, compared: EstimatorComparison | None, batch_size: int, kappa: float) -> list[Section]:
+def _sections(
+    study: Study, pairs: Sequence[PreferencePair], compared: EstimatorComparison | None, batch_size: int, kappa: float
+) -> list[Section]:
     """The sections that are data: estimators and budgets first, then what is judged and measured once and for all."""
     present = Plan(batch_size, 1, 0.5)
     sections = [plan_section(study.plan(present=present, kappa=kappa))]
+    if not study.moments.exact:
+        own = all(pair.empty_answers == "own" for pair in pairs)
+        sections.append(label_noise_section(study, batch_size, kappa, own_answers=own))
+        sections.append(sample_size_section(study, batch_size, kappa))
+        if (by_group := group_weights_section(study, batch_size, kappa)) is not None:
+            sections.append(by_group)
     if compared is not None:
         labels = {key: entry.label for key, entry in ESTIMATORS.items()}
         logs = [pair.log_probs for pair in compared.scores.pairs]
         sources = [source for source in WEIGHT_SOURCES if source == "posterior" or len(logs[0].prior)]
         sections = [
-            estimators_section(compared),
+            estimators_section(compared, batch_size),
             cost_section(compared.costs, labels=labels),
             equal_budget_section(compared.at_equal_budget(batch_size, kappa=kappa), batch_size=batch_size),
             *sections,
