@@ -20,6 +20,7 @@ import numpy as np
 
 from bvpo_analysis import theory
 from bvpo_analysis.moments import JointMoments, jackknife_estimate
+from bvpo_analysis.moments.joint import require_setting
 from bvpo_analysis.records import Estimate, Floats
 
 KKT = 1e-9
@@ -86,7 +87,8 @@ def best_combination(
     if len(chosen) < 2:
         raise ValueError(f"at least two estimators are needed for a combination, got {len(chosen)}")
     index = [joint.index(name) for name in chosen]
-    joint.error_matrix(batch_size, kappa, traces)  # refuses what cannot be asked for
+    require_setting(batch_size, kappa, traces)
+    joint.require_traces(traces, *chosen)
     share = 0.0 if traces == 1 else 1 - 1 / traces
     noise = joint.covariance - share * joint.trace_covariance if share else joint.covariance
     bias, noise = (x[:, index][:, :, index] for x in (joint.bias_gram, noise))

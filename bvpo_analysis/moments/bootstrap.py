@@ -15,6 +15,7 @@ if vectors or a full Gram are given, else those of the count sketches, which are
 1/sqrt(k). It is the degenerate part, of relative order 1/n unless the mean is within noise of zero.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +23,7 @@ import numpy as np
 from scipy import stats
 
 from bvpo_analysis.moments.intervals import LEVEL
-from bvpo_analysis.moments.joint import JointMoments
+from bvpo_analysis.moments.joint import JointMoments, require_setting
 from bvpo_analysis.records import Estimate, Floats, Ints
 
 Method = Literal["percentile", "bca"]
@@ -72,8 +73,22 @@ class PromptBootstrap:
         Raises:
             ValueError: as for :meth:`JointMoments.error_matrix`.
         """
-        numerator, distance = self._ratio(first, second, batch_size, kappa, traces)
-        return np.asarray(1.0 - numerator / distance)
+        return self.weight_grid(first, second, (batch_size,), (kappa,), traces=traces)[0, 0]
+
+    def weight_grid(
+        self, first: str, second: str, batch_sizes: Sequence[float], kappas: Sequence[float], *, traces: int = 1
+    ) -> Floats:
+        """Replicates [B, kappa, R] of the weight on a grid; what does not depend on B and kappa is computed once.
+
+        Raises:
+            ValueError: as for :meth:`JointMoments.error_matrix`.
+        """
+        for size in batch_sizes:
+            for kappa in kappas:
+                require_setting(size, kappa, traces)
+        own_bias, bias_sq, covariance, variance = self._parts(first, second, traces)
+        share = np.divide.outer(kappas, batch_sizes).T[..., None]
+        return np.asarray(1.0 - (own_bias + share * covariance) / (bias_sq + share * variance))
 
     def weight_estimate(
         self,
@@ -93,28 +108,29 @@ class PromptBootstrap:
         law = self.joint.law(first, second, batch_size, traces)
         numerator = law.bias_t_diff + kappa * law.cov_t_diff
         distance = np.maximum(law.bias_diff_sq, 0.0) + kappa * law.var_diff
-        top, bottom = self._ratio(first, second, batch_size, kappa, traces)
-        return bootstrap_interval(1 - numerator / distance, 1 - top / bottom, method)
+        left = self.weight(first, second, batch_size, kappa=kappa, traces=traces)
+        return bootstrap_interval(1 - numerator / distance, left, method)
 
-    def _ratio(self, first: str, second: str, batch_size: float, kappa: float, traces: int) -> tuple[Floats, Floats]:
-        self.joint.error_matrix(batch_size, kappa, traces)  # refuses what cannot be asked for
+    def _parts(self, first: str, second: str, traces: int) -> tuple[Floats, Floats, Floats, Floats]:
+        """Replicates of <b_a, b_a - b_b>, (|b_a - b_b|^2)_+, Tr Cov(g_a, g_a - g_b) and Tr Var(g_a - g_b)."""
         p, unit = self.joint.products, np.eye(len(self.joint.names))
         a, b = self.joint.index(first), self.joint.index(second)
+        self.joint.require_traces(traces, first, second)
         share = 1 - 1 / traces
-        difference = self.joint.bias_of(first, second)
         own, noise = p.each_with_diff[:, a, b], p.each_diff[:, a, b]
         if share:
             own, noise = own - share * p.trace_with_diff[:, a, b], noise - share * p.trace_diff[:, a, b]
         d = unit[a] - unit[b]
-        covariance = self.mean(own) - self.product(unit[a], d)
         spread = self.product(d, d)
-        variance = self.mean(noise) - spread
-        bias_sq = spread if np.array_equal(np.abs(difference), np.abs(d)) else self.product(difference, difference)
-        own_bias = self.joint.bias_of(first)
-        numerator = kappa / batch_size * covariance
-        if own_bias.any():
-            numerator = numerator + self.product(own_bias, difference)
-        return numerator, np.maximum(bias_sq, 0.0) + kappa / batch_size * variance
+        difference, own_bias = self.joint.bias_of(first, second), self.joint.bias_of(first)
+        same = np.array_equal(np.abs(difference), np.abs(d))
+        bias_sq = spread if same else self.product(difference, difference)
+        return (
+            self.product(own_bias, difference) if own_bias.any() else np.zeros(len(self.counts)),
+            np.maximum(bias_sq, 0.0),
+            self.mean(own) - self.product(unit[a], d),
+            self.mean(noise) - spread,
+        )
 
 
 def prompt_bootstrap(

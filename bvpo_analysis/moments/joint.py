@@ -176,16 +176,22 @@ class JointMoments:
         Raises:
             ValueError: B < 1, K < 1 or kappa <= 0; or K > 1 where a trace variance is not identified.
         """
-        if not batch_size >= 1 or not traces >= 1 or not kappa > 0:
-            raise ValueError(
-                f"batch_size and traces must be at least 1 and kappa positive, got {batch_size}, {traces}, {kappa}"
-            )
+        require_setting(batch_size, kappa, traces)
+        self.require_traces(traces)
         if traces == 1:
             return self.bias_gram + (kappa / batch_size) * self.covariance
-        if np.isnan(self.trace_covariance[0]).any():
-            missing = next(iter(self.unidentified.items()), ("a pair of estimators", "more traces are needed"))
-            raise ValueError(f"only traces=1 is possible: {missing[0]}: {missing[1]}")
         return self.bias_gram + (kappa / batch_size) * (self.covariance - (1 - 1 / traces) * self.trace_covariance)
+
+    def require_traces(self, traces: int, *names: str) -> None:
+        """Hold that averages of K realisations of these estimators can be predicted; of all, if none are named.
+
+        Raises:
+            ValueError: K > 1 where a trace covariance is not identified, or an unknown name.
+        """
+        which = [self.index(name) for name in names or self.names]
+        if traces > 1 and np.isnan(self.trace_covariance[0][np.ix_(which, which)]).any():
+            known = [f"{name}: {self.unidentified[name]}" for name in names or self.names if name in self.unidentified]
+            raise ValueError(f"only traces=1 is possible: {[*known, 'no two disjoint blocks of common traces'][0]}")
 
     def bias_sq(self, name: str) -> Estimate:
         """|b_a|^2 against the target, unbiased and possibly negative; zero where declared unbiased.
@@ -326,6 +332,18 @@ def joint_moments(
         },
         products=p,
     )
+
+
+def require_setting(batch_size: float, kappa: float, traces: int) -> None:
+    """Hold that a batch size, a weight of the variance and a number of traces make sense.
+
+    Raises:
+        ValueError: B < 1, K < 1 or kappa <= 0.
+    """
+    if not batch_size >= 1 or not traces >= 1 or not kappa > 0:
+        raise ValueError(
+            f"batch_size and traces must be at least 1 and kappa positive, got {batch_size}, {traces}, {kappa}"
+        )
 
 
 def _more(estimator: Estimator) -> str:

@@ -144,11 +144,13 @@ def prompt_products(
     for i, pair in enumerate(scores.pairs):
         gram[i, : pair.log_probs.size, : pair.log_probs.size] = pair.gram[which].sum(axis=0)
     means = np.stack([f.mean for f in found], axis=1)
+    factor = _factor(gram)
+    vectors = [f.coefficients @ factor for f in found]
     out = {name: np.zeros((n, j, j)) for name in _MEANS}
     for a in range(j):
         for b in range(a, j):
-            pair_of = _common(found[a], found[b], scores)
-            for name, (ab, ba) in pair_of.products(gram).items():
+            common = _common(found[a], found[b], scores)
+            for name, (ab, ba) in common.products(found[a], found[b], vectors[a], vectors[b], factor).items():
                 out[name][:, a, b], out[name][:, b, a] = ab, ba
     return PromptProducts(
         names=tuple(estimators),
@@ -188,42 +190,51 @@ def parameter_group(scores: ScoreSet, group: str | None) -> slice:
 _MEANS = ("each", "each_diff", "each_with_diff", "trace", "trace_diff", "trace_with_diff")
 
 
+def _factor(gram: Floats) -> Floats:
+    """F [n, m, m] with F F' = the Gram matrix of each prompt, so that products of realisations are those of vectors."""
+    values, basis = np.linalg.eigh(gram)
+    return np.asarray(basis * np.sqrt(np.maximum(values, 0.0))[:, None, :])
+
+
 @dataclass(frozen=True)
 class _Parts:
-    """Coefficients [n, T, q, m] and G times them: whole, deviation from the block, and of the block from the mean."""
+    """Vectors [n, T, q, m]: whole, deviation from the block (None for q = 1), and of the block from the mean."""
 
-    whole: tuple[Floats, Floats]
-    within: tuple[Floats, Floats] | None
-    between: tuple[Floats, Floats]
+    whole: Floats
+    within: Floats | None
+    between: Floats
 
 
 @dataclass(frozen=True)
 class _Common:
-    """Realisations of two estimators on common traces: [n, T, q, m] each, T blocks with q pairs of partners.
+    """Which realisations of two estimators go together: T blocks with q pairs of partners.
 
     Attributes:
-        a, b: coefficients.
+        first, second: [T, q] rows of a and of b.
         blocks: [n, T] weights of the blocks, summing to one.
         partners: [q] weights within a block, summing to one.
         correction: T / (T - 1), 1 for the whole law, nan where a single block leaves the trace noise unidentified.
-        random: whether a and b depend on traces.
     """
 
-    a: Floats
-    b: Floats
+    first: Ints
+    second: Ints
     blocks: Floats
     partners: Floats
     correction: float
-    random: tuple[bool, bool]
 
-    def products(self, gram: Floats) -> dict[str, tuple[Floats, Floats]]:
+    def products(
+        self, a: Realisations, b: Realisations, a_vectors: Floats, b_vectors: Floats, factor: Floats
+    ) -> dict[str, tuple[Floats, Floats]]:
         """Every entry of ``_MEANS``, [n], in the order (a, b) and in the order (b, a)."""
-        a, b, d = (self._parts(x, gram) for x in (self.a, self.b, self.a - self.b))
-        noise = any(self.random)
-        each, trace = self._means(a, b, all(self.random))
+        difference = a.coefficients[:, self.first] - b.coefficients[:, self.second]
+        n, blocks, partners, width = difference.shape
+        d = self._parts((difference.reshape(n, -1, width) @ factor).reshape(n, blocks, partners, -1))
+        x, y = self._parts(a_vectors[:, self.first]), self._parts(b_vectors[:, self.second])
+        noise = a.random or b.random
+        each, trace = self._means(x, y, a.random and b.random)
         diff, trace_diff = self._means(d, d, noise)
-        a_d, trace_a_d = self._means(a, d, self.random[0])
-        b_d, trace_b_d = self._means(b, d, self.random[1])
+        a_d, trace_a_d = self._means(x, d, a.random)
+        b_d, trace_b_d = self._means(y, d, b.random)
         return {
             "each": (each, each),
             "each_diff": (diff, diff),
@@ -233,21 +244,17 @@ class _Common:
             "trace_with_diff": (trace_a_d, -trace_b_d),
         }
 
-    def _parts(self, x: Floats, gram: Floats) -> _Parts:
+    def _parts(self, x: Floats) -> _Parts:
         block = np.einsum("q,ntqm->ntm", self.partners, x)[:, :, None]
         between = block - np.einsum("nt,ntqm->nqm", self.blocks, block)[:, None]
-
-        def applied(y: Floats) -> tuple[Floats, Floats]:
-            return y, (y.reshape(len(y), -1, y.shape[-1]) @ gram).reshape(y.shape)
-
-        return _Parts(applied(x), applied(x - block) if len(self.partners) > 1 else None, applied(between))
+        return _Parts(x, x - block if len(self.partners) > 1 else None, between)
 
     def _means(self, x: _Parts, y: _Parts, random: bool) -> tuple[Floats, Floats]:
         """Means [n] of <x, y> and of its trace covariance."""
 
-        def mean(left: tuple[Floats, Floats], right: tuple[Floats, Floats]) -> Floats:
-            products = (left[1] * right[0]).sum(axis=3)  # [n, T, q]
-            weights = self.partners if products.shape[2] > 1 else np.ones(1)
+        def mean(left: Floats, right: Floats) -> Floats:
+            weights = self.partners if left.shape[2] > 1 else np.ones(1)
+            products = np.einsum("ntqm,ntqm->ntq", left, right)
             return np.asarray(np.einsum("nt,q,ntq->n", self.blocks, weights, products))
 
         each = mean(x.whole, y.whole)
@@ -269,14 +276,12 @@ def _blocks(scores: ScoreSet, posterior: int, prior: int) -> int:
 
 def _common(a: Realisations, b: Realisations, scores: ScoreSet) -> _Common:
     """The common realisations of two estimators; see the head of this file."""
-    random = (a.random, b.random)
     if a.whole or b.whole:
         if a.whole and b.whole and a.weights.shape != b.weights.shape:
             raise ValueError("two estimators have different laws of enumerated traces; they must share them")
-        law = a if a.whole else b
-        rows = [np.arange(len(law.weights[0])) if x.whole else np.zeros(len(law.weights[0]), dtype=int) for x in (a, b)]
-        taken = [x.coefficients[:, r, None] for x, r in zip((a, b), rows, strict=True)]
-        return _Common(taken[0], taken[1], law.weights, np.ones(1), 1.0, random)
+        law = (a if a.whole else b).weights
+        rows = [np.arange(law.shape[1]) if x.whole else np.zeros(law.shape[1], dtype=np.int64) for x in (a, b)]
+        return _Common(rows[0][:, None], rows[1][:, None], law, np.ones(1), 1.0)
     posterior, prior = max(a.posterior, b.posterior), max(a.prior, b.prior)
     blocks = [_partners(a, b, block, posterior, prior) for block in range(_blocks(scores, posterior, prior))]
     blocks = [block for block in blocks if len(block[0]) == len(blocks[0][0])]
@@ -284,12 +289,11 @@ def _common(a: Realisations, b: Realisations, scores: ScoreSet) -> _Common:
     partners = a.weights[0, first[0]] * (1.0 if a is b or _alike(a, b) else b.weights[0, second[0]])
     count = len(blocks)
     return _Common(
-        a=a.coefficients[:, first],
-        b=b.coefficients[:, second],
+        first,
+        second,
         blocks=np.full((len(scores), count), 1.0 / count),
         partners=partners / partners.sum(),
         correction=count / (count - 1) if count > 1 else np.nan,
-        random=random,
     )
 
 
