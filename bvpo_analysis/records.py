@@ -179,7 +179,8 @@ class Estimate:
         n: number of clusters (prompts) behind it.
         method: how the interval was made: "exact"; "jackknife" (value +- t SE); "score-jackknife" (a
             squared bias, tested with its law at every hypothesis, and numbers that contain one); "profile-jackknife"
-            (functions of one); "fieller-jackknife" (ratios); "degenerate" (none).
+            (functions of one); "fieller-jackknife" (ratios); "bootstrap-percentile" and "bootstrap-bca" (prompts
+            resampled); "log-jackknife" (widths); "wilson" (shares); "degenerate" (none).
 
     Example:
         >>> print(Estimate(0.5, 0.1, 0.3, 0.7, 64, "jackknife"))

@@ -21,9 +21,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import logsumexp
+from scipy.special import logsumexp, ndtri
 
-from bvpo_analysis.moments.intervals import jackknife_estimate
+from bvpo_analysis.moments.intervals import LEVEL, jackknife_estimate
 from bvpo_analysis.records import SIDES, Estimate, Floats, Ints, PairLogProbs
 
 FEWEST_DRAWS = 25
@@ -248,8 +248,10 @@ def weight_diagnostics(pairs: Sequence[PairLogProbs], source: WeightSource = "po
 def summarise_weights(diagnostics: WeightDiagnostics) -> DiagnosticsSummary:
     """Quantiles, shares of failing weight sets with intervals over prompts, and flags.
 
-    Shares are means over prompts of the share of failing sides; the interval is value +- t SE over prompts, cut to
-    [0, 1]; with fewer than four prompts there is none (nan).
+    Shares of failing sets have Wilson's interval for as many independent sets as give the standard error over prompts
+    (JASA 22, 1927); without any spread, for as many as there are prompts: no failure among n prompts does not mean that
+    none can fail. The mean of ESS / S has value +- t SE over prompts, cut to [0, 1]. With fewer than four prompts there
+    is no interval (nan).
 
     Example:
         >>> from bvpo_analysis.testing import toy_pair
@@ -264,9 +266,11 @@ def summarise_weights(diagnostics: WeightDiagnostics) -> DiagnosticsSummary:
     shapes = d.khat[fitted]
     # Quantiles are taken by rank, because a shape may be infinite.
     ranked = np.quantile(shapes, QUANTILES, method="inverted_cdf") if len(shapes) else None
-    low = _mean_share(d.low, np.ones_like(fitted))
-    high = _mean_share(d.khat > HIGH_SHAPE, fitted) if len(shapes) else None
-    unusable = _mean_share(d.khat > thresholds, fitted) if len(shapes) else None
+    low = _failing_share(d.low, np.ones_like(fitted))
+    if (d.ess_share == 1.0).all():
+        low = Estimate.exact(0.0, len(d.prompt_ids))  # equal weights, as posterior traces have at the reference
+    high = _failing_share(d.khat > HIGH_SHAPE, fitted) if len(shapes) else None
+    unusable = _failing_share(d.khat > thresholds, fitted) if len(shapes) else None
     return DiagnosticsSummary(
         source=d.source,
         prompts=len(d.prompt_ids),
@@ -315,6 +319,18 @@ def _mean_share(values: np.ndarray, counted: np.ndarray) -> Estimate:
         return Estimate(value, np.nan, 0.0, 1.0, n, "degenerate")
     raw = jackknife_estimate(np.concatenate([[value], (tops.sum() - tops) / left_bottom]))
     return Estimate(value, raw.se, max(raw.ci_low, 0.0), min(raw.ci_high, 1.0), n, raw.method)
+
+
+def _failing_share(fails: np.ndarray, counted: np.ndarray) -> Estimate:
+    """Share of the counted sets that fail, [n, 2] each, with Wilson's interval; clusters are prompts."""
+    found = _mean_share(fails, counted)
+    if found.method == "degenerate":
+        return found
+    p, z = found.value, float(ndtri(0.5 + LEVEL / 2))
+    size = p * (1 - p) / found.se**2 if found.se > 0 else float(counted.any(axis=1).sum())
+    centre, half = p + z * z / (2 * size), z * float(np.sqrt(p * (1 - p) / size + z * z / (4 * size**2)))
+    ends = np.clip(np.array([centre - half, centre + half]) / (1 + z * z / size), 0.0, 1.0)
+    return Estimate(p, found.se, float(ends[0]), float(ends[1]), found.n, "wilson")
 
 
 def _log_weights(pair: PairLogProbs, source: WeightSource, side: int) -> Floats:

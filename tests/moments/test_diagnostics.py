@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from arviz_stats.base import array_stats
+from scipy.stats import binomtest
 
 from bvpo_analysis import theory
 from bvpo_analysis.moments.diagnostics import (
@@ -190,11 +191,36 @@ def test_shares_count_sides_and_take_prompts_as_clusters():
     assert s.low_ess.value == pytest.approx(0.25)
     by_prompt = (share[:, 0] < 0.5).astype(float)
     assert s.low_ess.se == pytest.approx(by_prompt.std(ddof=1) / np.sqrt(8), rel=1e-9)
-    assert s.low_ess.ci_low == 0.0
+    size = 0.25 * 0.75 / s.low_ess.se**2
+    assert size == pytest.approx(7)  # prompts less one, not sixteen sets
+    p, z2 = 0.25, 1.959963984540054**2  # the ends solve (end - p)^2 = z^2 end (1 - end) / size
+    for end in (s.low_ess.ci_low, s.low_ess.ci_high):
+        assert (end - p) ** 2 == pytest.approx(z2 * end * (1 - end) / size, rel=1e-9)
     assert (s.high_khat.value, s.unusable_khat.value) == (0.25, 0.25)
     assert s.ess_quantiles[2] == 0.9
     assert s.khat_quantiles[0] == 0.1
     assert s.khat_quantiles[-1] == 1.2
+
+
+def test_no_failure_among_few_prompts_is_no_proof():
+    """Catches the interval [0, 0]: among 30 prompts of which 5 % fail, none fails in a fifth of the samples."""
+    s = summarise_weights(diagnostics(np.full((30, 2), 0.9), np.full((30, 2), 0.1), 100))
+    exact = binomtest(0, 30).proportion_ci(method="wilson")
+    for share in (s.low_ess, s.high_khat, s.unusable_khat):
+        assert (share.value, share.ci_low) == (0.0, 0.0)
+        assert share.ci_high == pytest.approx(exact.high, rel=1e-9)
+    rng = np.random.default_rng(0)
+    covered = []
+    for fails in rng.random((400, 30)) < 0.05:
+        share = np.where(fails, 0.01, 0.9)[:, None] * np.ones(2)
+        low = summarise_weights(diagnostics(share, np.full((30, 2), 0.1), 100)).low_ess
+        covered.append(low.ci_low <= 0.05 <= low.ci_high)
+    assert np.mean(covered) >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / 400)
+
+
+def test_equal_weights_cannot_fail():
+    s = summarise_weights(diagnostics(np.ones((5, 2)), np.full((5, 2), np.nan), 100))
+    assert (s.low_ess.method, s.low_ess.ci_high) == ("exact", 0.0)
 
 
 def test_low_means_below_ten_or_for_few_draws_below_half():
