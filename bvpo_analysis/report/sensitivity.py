@@ -106,8 +106,8 @@ def group_weights_section(study: Study, batch_size: int, kappa: float) -> Sectio
         text=(
             f"The error is a sum over groups, so each could have its own weight. The common weight is {found.common}; "
             f"true weights per group would save {found.gain} of the error, noise subtracted "
-            f"({100 * found.gain_share:.2g} % of the error at the common weight). With weights per group the step is no "
-            "longer the gradient of one loss.",
+            f"({100 * found.gain_share:.2g} % of the error at the common weight). With weights per group the step is "
+            "no longer the gradient of one loss.",
         ),
         tables=(table("weights by parameter group", columns, rows),),
         notes=(left_out.strip(),) if found.left_out else (),
