@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bvpo_analysis import mixing
 from bvpo_analysis.combining import BestCombination, best_combination
 from bvpo_analysis.cost import Architecture, Cost, mean_cost, pair_cost, rows_read
 from bvpo_analysis.equal_budget import (
@@ -57,7 +58,7 @@ class EstimatorRow:
         bias_sq: |b|^2; exactly zero where that is known.
         variance: Tr Var of one realisation on one prompt.
         trace_share: share of the variance that comes from the traces; None where not identified.
-        cosine: cosine of its mean to the target.
+        cosine: cosine of its mean to the target; exactly one where it is unbiased.
         cost: mean cost of one realisation.
     """
 
@@ -184,11 +185,17 @@ class EstimatorComparison:
                     bias_sq=self.joint.bias_sq(key),
                     variance=jackknife_estimate(variance),
                     trace_share=jackknife_estimate(share) if identified else None,
-                    cosine=self.joint.cosine(key),
+                    cosine=self._cosine(key),
                     cost=self.costs[key],
                 )
             )
         return tuple(found)
+
+    def _cosine(self, key: str) -> Estimate:
+        """The cosine of an unbiased estimator's mean to mu is known too."""
+        if key in self.joint.unbiased:
+            return Estimate.exact(1.0, self.joint.n)
+        return mixing.cosine_to_target(self.joint.pair(TARGET, key))
 
     def best_combination(self, batch_size: float, kappa: float = 1.0) -> BestCombination:
         """The best weights >= 0 of several estimators at a batch size."""

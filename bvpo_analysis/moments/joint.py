@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bvpo_analysis.estimators.base import Estimator
-from bvpo_analysis.moments.intervals import SquaredBiasNoise, jackknife_estimate, score_estimate
+from bvpo_analysis.moments.intervals import SquaredBiasNoise, score_estimate
 from bvpo_analysis.moments.law import GradientLaw, Moments
 from bvpo_analysis.moments.population import squared_bias_noise
 from bvpo_analysis.moments.products import PromptProducts, prompt_products
@@ -214,12 +214,6 @@ class JointMoments:
         if noise is None:
             return Estimate.exact(0.0, self.n)
         return score_estimate(self.bias_diff_sq[:, a, b], noise, 1.0)
-
-    def cosine(self, name: str) -> Estimate:
-        """cos(E g_a, mu) = <mu, E g_a> / (|mu| |E g_a|); nan if an unbiased square is not positive."""
-        a = self.index(name)
-        squares = self.target_sq * self.means[:, a, a]
-        return jackknife_estimate(self.target_dot[:, a] / np.sqrt(np.where(squares > 0, squares, np.nan)))
 
     def bias_of(self, first: str, second: str | None = None) -> Floats:
         """b_a, or b_a - b_b, as a combination [J] of the E g_j, what is declared to be zero left out.
