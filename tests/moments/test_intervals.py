@@ -145,6 +145,16 @@ def test_fieller_of_proportional_statistics_is_a_point():
     assert (found.low, found.high) == pytest.approx((0.25, 0.25), rel=1e-6)
 
 
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+def test_fieller_of_proportional_statistics_is_a_point_in_any_unit(scale):
+    """Catches a sign test of the quadratic coefficient that depends on the unit of the numbers."""
+    d = scale * leave_one_out_mean(np.array([1.0, 1.1, 0.9, 1.05]))
+    found = fieller_set(2 * d, d)
+    assert found.shape == "interval"
+    assert found.low == pytest.approx(2.0)
+    assert found.high == pytest.approx(2.0)
+
+
 def test_fieller_narrows_to_the_delta_interval():
     """Catches a set of the wrong width: with a precise denominator it is value -+ t SE."""
     numerator, denominator = ratio_sample(6, 50.0, n=200)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bvpo_analysis.theory import combination
 from bvpo_analysis.theory import optimal_weight
 from bvpo_analysis.theory.combination import (
     affine_combination,
@@ -224,3 +225,10 @@ def test_residual_and_rounding_are_different_things():
     assert best.residual <= 1e-14
     assert best.rounding == pytest.approx(2 * np.finfo(float).eps * 2.0, rel=1e-12)
     assert affine_combination(np.diag([1.0, 2.0])).rounding == pytest.approx(best.rounding, rel=1e-12)
+
+
+def test_a_violated_condition_is_a_residual():
+    """Catches a residual that forgets the estimators outside the support, which would pass a wrong optimum."""
+    m = np.array([[2.0, 0.0], [0.0, 1.0]])
+    assert combination._kkt_residual(m, np.array([1.0, 0.0])) == pytest.approx(2.0)
+    assert combination._kkt_residual(m, np.array([1.0, 2.0]) / 3) == pytest.approx(0.0, abs=1e-15)
