@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from bvpo_analysis.theory import combination
-from bvpo_analysis.theory import optimal_weight
+from bvpo_analysis.theory import combination, optimal_weight
 from bvpo_analysis.theory.combination import (
     affine_combination,
     error_moments,
