@@ -45,15 +45,14 @@ def sample_moments(population: FinitePopulation, sample: Sample) -> Moments:
     (n, k, _), prompts = sample.draws.shape, sample.prompts
     if n < 4:
         raise ValueError(f"at least four prompts are needed, got {n}")
-    e = population.empty[prompts]
     t = _trace_means(population, sample)
-    d = e - t
-    total_t, total_e, total_d = t.sum(axis=0), e.sum(axis=0), d.sum(axis=0)
-    totals = np.stack([total_t, total_e, total_d], axis=1)
-    (t_vt, t_ve, _), (e_vt, e_ve, _), (d_vt, _, d_vd) = ((x @ totals).T for x in (t, e, d))
-    t_vd = t_ve - t_vt
-    tt, ee, dd = ((x * x).sum(axis=1) for x in (t, e, d))
-    te, td = (t * e).sum(axis=1), (t * d).sum(axis=1)
+    d = population.empty[prompts] - t
+    # g_e = gbar + d, so that products with it are sums.
+    totals = np.stack([t.sum(axis=0), d.sum(axis=0)], axis=1)
+    (t_vt, t_vd), (d_vt, d_vd) = (t @ totals).T, (d @ totals).T
+    t_ve, e_vt, e_ve = t_vt + t_vd, t_vt + d_vt, t_vt + t_vd + d_vt + d_vd
+    tt, dd, td = (np.einsum("nj,nj->n", x, y) for x, y in ((t, t), (d, d), (t, d)))
+    te, ee = tt + td, tt + 2 * td + dd
     spread = _trace_spread(population, sample)
 
     u_tt, u_ee = leave_one_out_ustatistic(tt, t_vt, t_vt), leave_one_out_ustatistic(ee, e_ve, e_ve)

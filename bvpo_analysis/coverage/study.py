@@ -111,8 +111,8 @@ def run_study(
         raise ValueError(f"replications must be below {CHUNK} or a multiple of it, got {replications}")
     units = [
         (path, setting, start, size, folder)
-        for path, setting in zip(populations, settings, strict=True)
         for start in range(0, replications, size)
+        for path, setting in zip(populations, settings, strict=True)
     ]
     missing = [unit for unit in units if not _chunk_path(*unit).exists()]
     with tqdm(total=len(missing) * size, desc="coverage", unit="sample", leave=False) as progress:
@@ -153,7 +153,7 @@ def _run_chunk(unit: Unit) -> None:
     part.replace(target)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=len(REGIMES))
 def _population(path: Path) -> FinitePopulation:
     return read_population(path)
 
