@@ -19,8 +19,8 @@ stretched as the t law stretches the normal one.
 
 A statistic f = w U + h inherits the asymmetry: its margins combine those of U, m, and t s_h of the rest, with the
 jackknife correlation rho, as sqrt((w m)^2 + (t s_h)^2 + 2 rho w m t s_h), which is the method of variance estimates
-recovery (Zou and Donner 2008). A smooth function of |b|^2 and the rest is treated alike, with the range of the function
-over the interval of |b|^2 in place of w m.
+recovery (Zou and Donner 2008). A function of |b|^2 and the rest that is not linear takes its extremes over the ellipse
+of which this is the reach in the direction of f, see :func:`profile_estimate`.
 
 Second, a ratio has no honest symmetric interval. Fieller's set {a : 0 is in the interval of N - a D} is one, and takes
 the same correction.
@@ -179,11 +179,17 @@ def score_estimate(replicates: Floats, noise: SquaredBiasNoise | None, weight: f
 
 
 def profile_estimate(statistic: Callable[[Floats], Floats], noise: SquaredBiasNoise | None) -> Estimate:
-    """Value, jackknife SE and 95 % interval of a smooth function of a squared bias and of statistics beside it.
+    """Value, jackknife SE and 95 % interval of a function of a squared bias and of statistics beside it.
 
-    The margins are those of the function over the interval of |b|^2, which ends at 0, combined with those of the rest,
-    |b|^2 held fixed. Where the function has an extremum inside, as a regret has, its linearisation would promise too
-    much.
+    The ends are those of the function over a joint set of |b|^2 and the rest: at the hypothesis |b|^2 = theta, with
+    u(theta) from -1 to 1 its place in the interval of |b|^2 (0 at the estimate), the function's replicates have
+    standard error s and correlation rho with U, and lie within
+
+        f(theta) + rho t s u +- t s sqrt((1 - rho^2) (1 - u^2)).
+
+    For f = w theta + h that is the margin sqrt((w m)^2 + (t s)^2 + 2 rho w m t s) of the head of this file. Where f
+    levels off, as the least error of several plans does, or has an extremum inside, as a regret has, margins combined
+    in squares would promise too much.
 
     Args:
         statistic: the function's replicates [..., n + 1] (its value at index 0), given what to take for |b|^2: the
@@ -192,24 +198,23 @@ def profile_estimate(statistic: Callable[[Floats], Floats], noise: SquaredBiasNo
     """
     if noise is None:
         return jackknife_estimate(statistic(np.zeros(1)))
-    u = noise.replicates
+    u, n = noise.replicates, len(noise.replicates) - 1
     plain = jackknife_estimate(statistic(u))
-    low, high = (max(end, 0.0) for end in noise.interval)
-    centre = max(float(u[0]), 0.0)
-    grid = np.unique(np.concatenate([np.linspace(low, centre, GRID), np.linspace(centre, high, GRID)]))
-    values = statistic(grid[:, None])[:, 0]
-    middle = statistic(np.array([centre]))
-    s = jackknife_covariance(middle, u)
-    ends = []
-    for which in (int(np.argmin(values)), int(np.argmax(values))):
-        margin = float(values[which] - middle[0])
-        direction = np.sign(margin) * np.sign(grid[which] - centre)
-        ends.append(float(_combined(margin, direction, s[0, 0], s[0, 1], noise)))
-    low, high = float(middle[0]) - ends[0], float(middle[0]) + ends[1]
+    (low, high), centre = noise.interval, float(u[0])
+    place = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 2 * GRID + 1))
+    hypotheses = centre + np.where(place > 0, place * (high - centre), place * (centre - low))
+    values = np.broadcast_to(statistic(np.maximum(hypotheses, 0.0)[:, None]), (len(place), n + 1))
+    left, of_u = values[:, 1:] - values[:, 1:].mean(axis=1, keepdims=True), u[1:] - u[1:].mean()
+    half = _quantile(n) * np.sqrt((n - 1) / n * (left**2).sum(axis=1))
+    size = half / _quantile(n) * np.sqrt(noise.variance(centre))
+    rho = np.clip((n - 1) / n * (left @ of_u) / np.where(size > 0, size, np.inf), -1.0, 1.0)
+    middle = values[:, 0] + rho * half * place
+    reach = half * np.sqrt((1 - rho**2) * (1 - place**2))
+    low, high = float((middle - reach).min()), float((middle + reach).max())
     return Estimate(plain.value, plain.se, low, high, plain.n, "profile-jackknife")
 
 
-GRID = 9
+GRID = 16
 """Values of |b|^2 on either side of the estimate at which a function of it is evaluated."""
 
 
