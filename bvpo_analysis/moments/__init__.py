@@ -6,7 +6,7 @@ and the target needs no extra traces; ``joint_moments`` does so for any number o
 """
 
 from bvpo_analysis.moments.bias_split import BiasSplit, split_bias
-from bvpo_analysis.moments.bootstrap import PromptBootstrap, bootstrap_interval, gram_vectors, prompt_bootstrap
+from bvpo_analysis.moments.bootstrap import PromptBootstrap, bootstrap_interval, cross_products, prompt_bootstrap
 from bvpo_analysis.moments.enumerated import PromptMoments, enumerated_moments, prompt_moments
 from bvpo_analysis.moments.intervals import (
     FiellerSet,
@@ -49,10 +49,10 @@ __all__ = [
     "alpha_pilot",
     "bootstrap_interval",
     "bounded_ratio_set",
+    "cross_products",
     "enumerated_moments",
     "fieller_set",
     "flip_labels",
-    "gram_vectors",
     "halves",
     "jackknife_covariance",
     "jackknife_estimate",

@@ -11,20 +11,21 @@ where n/(n-1) undoes E c_i c_j = (n-1)/n, so that E* U* = U exactly. With c = 1 
     + sum_{i != j} delta_i delta_j <a_i, b_j>,
 
 whose first two parts are exact from the products with the totals. The last needs products across prompts: exact ones
-if vectors or a full Gram are given, else those of the count sketches, which are unbiased with a relative error of order
+if a full Gram is at hand, else those of the count sketches, which are unbiased with a relative error of order
 1/sqrt(k). It is the degenerate part, of relative order 1/n unless the mean is within noise of zero.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from scipy import stats
 
+from bvpo_analysis.estimators.base import Estimator, mean_coefficients
 from bvpo_analysis.moments.intervals import LEVEL
 from bvpo_analysis.moments.joint import JointMoments, require_setting
-from bvpo_analysis.records import Estimate, Floats, Ints
+from bvpo_analysis.records import Estimate, Floats, Ints, ScoreSet
 
 Method = Literal["percentile", "bca"]
 
@@ -36,14 +37,17 @@ class PromptBootstrap:
     Attributes:
         joint: the joint moments of the sample.
         counts: [R, n] how often each prompt is taken.
-        vectors: [n, J, k] vectors with the products of the per-prompt means across prompts.
-        products: "exact" if these products are, "sketches" if they are those of count sketches.
+        across: [n, J, n, J] exact products of the per-prompt means of all prompts; None for those of the sketches.
     """
 
     joint: JointMoments
     counts: Ints
-    vectors: Floats
-    products: Literal["exact", "sketches"]
+    across: Floats | None
+
+    @property
+    def source(self) -> Literal["exact", "sketches"]:
+        """Where products across prompts come from."""
+        return "sketches" if self.across is None else "exact"
 
     def mean(self, values: Floats) -> Floats:
         """Replicates [R] of the mean of per-prompt values [n]."""
@@ -56,7 +60,10 @@ class PromptBootstrap:
         rows = np.einsum("a,nab,b->n", first, p.with_totals, second) - own
         columns = np.einsum("a,nab,b->n", second, p.with_totals, first) - own
         delta = self.counts - 1.0
-        across = np.einsum("a,nak->nk", first, self.vectors) @ np.einsum("a,nak->nk", second, self.vectors).T
+        if self.across is None:
+            across = np.einsum("a,nak->nk", first, p.sketches) @ np.einsum("a,nak->nk", second, p.sketches).T
+        else:
+            across = np.einsum("a,namb,b->nm", first, self.across, second, optimize=True)
         np.fill_diagonal(across, 0.0)
         quadratic = np.einsum("ri,ri->r", delta @ across, delta)
         total = rows.sum() + delta @ (rows + columns) + quadratic
@@ -134,7 +141,7 @@ class PromptBootstrap:
 
 
 def prompt_bootstrap(
-    joint: JointMoments, *, replicates: int = 1000, seed: int = 0, vectors: Floats | None = None
+    joint: JointMoments, *, replicates: int = 1000, seed: int = 0, across: Floats | None = None
 ) -> PromptBootstrap:
     """Draw the bootstrap samples of the prompts behind joint moments.
 
@@ -142,32 +149,45 @@ def prompt_bootstrap(
         joint: joint moments of at least four prompts.
         replicates: R.
         seed: of the resampling.
-        vectors: [n, J, k] per-prompt means of the estimators, or any vectors with their exact inner products (such as
-            a factor of a full Gram, :func:`gram_vectors`); the count sketches by default.
+        across: [n, J, n, J] exact products of the per-prompt means (:func:`cross_products`, from a full Gram); those of
+            the count sketches by default.
 
     Raises:
-        ValueError: fewer than 100 replicates, which determine no 2.5 % quantile, or vectors of another shape.
+        ValueError: fewer than 100 replicates, which determine no 2.5 % quantile, or products of another shape.
     """
     if replicates < 100:
         raise ValueError(f"at least 100 replicates are needed for a 2.5 % quantile, got {replicates}")
-    held = joint.products.sketches if vectors is None else vectors
-    if held.shape[:2] != (joint.n, len(joint.names)):
-        raise ValueError(f"vectors must have shape ({joint.n}, {len(joint.names)}, k), got {held.shape}")
+    shape = (joint.n, len(joint.names))
+    if across is not None and across.shape != 2 * shape:
+        raise ValueError(f"across must have shape {2 * shape}, got {across.shape}")
     counts = np.random.default_rng(seed).multinomial(joint.n, np.full(joint.n, 1 / joint.n), size=replicates)
-    return PromptBootstrap(joint, counts, held, "sketches" if vectors is None else "exact")
+    return PromptBootstrap(joint, counts, across)
 
 
-def gram_vectors(coefficients: Floats, gram: Floats) -> Floats:
-    """Vectors [n, J, r] with the inner products of sum_j c_j s_j, for coefficients [n, J, N] and a full Gram [N, N].
+def cross_products(scores: ScoreSet, estimators: Mapping[str, Estimator], rows: Sequence[Ints], gram: Floats) -> Floats:
+    """Exact products [n, J, n, J] of the per-prompt means of J estimators, from the Gram of all sequences.
 
-    Example:
-        >>> v = gram_vectors(np.eye(2)[None], np.array([[2.0, 1.0], [1.0, 2.0]]))
-        >>> np.allclose(v[0] @ v[0].T, [[2.0, 1.0], [1.0, 2.0]])
-        True
+    Args:
+        scores: the pairs.
+        estimators: by name, in the order of the joint moments.
+        rows: for each pair, the positions [m] of its sequences among all N.
+        gram: [N, N].
+
+    Raises:
+        ValueError: another number of pairs.
     """
-    values, basis = np.linalg.eigh(gram)
-    kept = values > len(gram) * np.finfo(float).eps * values[-1]
-    return np.asarray(coefficients @ (basis[:, kept] * np.sqrt(values[kept])))
+    if len(rows) != len(scores):
+        raise ValueError(f"rows must name the sequences of {len(scores)} pairs, got {len(rows)}")
+    means = [
+        np.array([mean_coefficients(estimator, pair.log_probs) for estimator in estimators.values()])
+        for pair in scores.pairs
+    ]
+    out = np.empty((len(rows), len(estimators), len(rows), len(estimators)))
+    for i, (mean, here) in enumerate(zip(means, rows, strict=True)):
+        with_all = mean @ gram[here]
+        for j, (other, there) in enumerate(zip(means, rows, strict=True)):
+            out[i, :, j] = with_all[:, there] @ other.T
+    return out
 
 
 def bootstrap_interval(left_out: Floats, replicates: Floats, method: Method = "bca") -> Estimate:

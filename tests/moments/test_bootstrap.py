@@ -14,8 +14,8 @@ from bvpo_analysis.estimators import EmptyTrace, Estimator, Marginal, PriorTrace
 from bvpo_analysis.log_linear import LogLinearModel
 from bvpo_analysis.moments import (
     bootstrap_interval,
+    cross_products,
     enumerated_moments,
-    gram_vectors,
     joint_moments,
     prompt_bootstrap,
 )
@@ -126,29 +126,37 @@ def test_replicates_spread_as_the_jackknife_says():
     assert found.se == pytest.approx(jackknife.se, rel=0.15)
     bias = boot.bias_sq("empty")
     assert bias.std() == pytest.approx(joint.bias_sq("empty").se, rel=0.15)
-    assert boot.products == "sketches"
+    assert boot.source == "sketches"
 
 
 def test_exact_products_and_sketches_agree_where_sketches_are_exact():
-    """Catches a factor of the Gram in other coordinates, and vectors of another shape."""
+    """Catches rows of one prompt read from another, and products of another shape."""
     pop, rng = population(), np.random.default_rng(5)
-    scores = pop.sample(rng, 12, 2, TRACE, EMPTY)
-    joint = joint_moments(scores, {"trace": TRACE, "empty": EMPTY}, target="trace", unbiased=())
-    coefficients = np.zeros((12, 2, len(pop.gram)))
-    ids = [p.prompt_id for p in pop.pairs]
-    assert len(set(ids)) == 1  # log-linear pairs share a name: prompts are told apart by their log-probabilities
-    for i, pair in enumerate(scores.pairs):
-        at = next(k for k, p in enumerate(pop.pairs) if p.log_prob is pair.log_probs.log_prob)
-        for j, e in enumerate((TRACE, EMPTY)):
-            mean = e.weights(pair.log_probs) @ e.coefficients(pair.log_probs)
-            coefficients[i, j, pop.rows[at]] += mean
-    exact = prompt_bootstrap(joint, vectors=gram_vectors(coefficients, pop.gram))
-    assert exact.products == "exact"
+    names = {"trace": TRACE, "empty": EMPTY}
+    scores = pop.sample(rng, 12, 2, *names.values())
+    joint = joint_moments(scores, names, target="trace", unbiased=())
+    at = [next(k for k, p in enumerate(pop.pairs) if p.log_prob is pair.log_probs.log_prob) for pair in scores.pairs]
+    across = cross_products(scores, names, [pop.rows[k] for k in at], pop.gram)
+    exact = prompt_bootstrap(joint, across=across)
+    assert exact.source == "exact"
     np.testing.assert_allclose(
         exact.weight("trace", "empty", 16), prompt_bootstrap(joint).weight("trace", "empty", 16), rtol=1e-7, atol=1e-9
     )
-    with pytest.raises(ValueError, match=r"vectors must have shape \(12, 2, k\)"):
-        prompt_bootstrap(joint, vectors=np.zeros((11, 2, 3)))
+    with pytest.raises(ValueError, match=r"across must have shape \(12, 2, 12, 2\)"):
+        prompt_bootstrap(joint, across=across[:11])
+    with pytest.raises(ValueError, match="sequences of 12 pairs, got 11"):
+        cross_products(scores, names, [pop.rows[k] for k in at[:11]], pop.gram)
+
+
+def test_a_grid_is_its_single_weights():
+    """Catches axes exchanged, and a kappa that does not scale the variance."""
+    boot = prompt_bootstrap(joint_of(12))
+    grid = boot.weight_grid("prior", "empty", (1, 16), (1.0, 0.5, 0.1))
+    assert grid.shape == (2, 3, 1000)
+    np.testing.assert_allclose(grid[1, 2], boot.weight("prior", "empty", 16, kappa=0.1), rtol=1e-12)
+    np.testing.assert_allclose(grid[0, 1], boot.weight("prior", "empty", 1, kappa=0.5), rtol=1e-12)
+    with pytest.raises(ValueError, match="kappa positive"):
+        boot.weight_grid("prior", "empty", (1,), (0.0,))
 
 
 def test_count_sketches_change_the_replicates_little():
