@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,6 +18,20 @@ from bvpo_analysis.errors import InputError, StudyError, exit_with
 from bvpo_analysis.lrm.loading import load_model
 from bvpo_analysis.off_reference.measure import Settings, measure_regime
 from bvpo_analysis.preferences.shipped import REGIMES
+
+
+def rounded(value: Any) -> Any:
+    """JSON with its numbers to nine digits: more is noise of the platform, and makes the file large.
+
+    Example:
+        >>> rounded({"a": [0.1 + 0.2, 3], "b": None})
+        {'a': [0.3, 3], 'b': None}
+    """
+    if isinstance(value, dict):
+        return {name: rounded(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return float(f"{value:.9g}") if isinstance(value, float) else value
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for regime in options.regime or REGIMES
         ]
         if options.summary is not None:
-            table = {"settings": settings.to_json(), "model": reference.fingerprint, "regimes": found}
+            table = {"settings": settings.to_json(), "model": reference.fingerprint, "regimes": rounded(found)}
             part = options.summary.with_name(options.summary.name + ".part")
             part.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
             part.replace(options.summary)
