@@ -193,7 +193,7 @@ def exact_vectors(pop, estimators_by_name):
 
 
 def test_sampled_joint_moments_average_to_the_exact_ones():
-    """Catches a joint law other than the stated one: 300 samples within 4.5 SE, SE below a tenth of the truth.
+    """Catches a joint law other than the stated one: 180 samples within 4.5 SE, SE below an eighth of the truth.
 
     Truth by enumeration: Cov(g_t, mean of two) and Cov(g_t, mean of two | x) from the exact trace variance of g_t, the
     bias of prior traces from exact prior probabilities, everything against the exact marginal gradient.
@@ -234,14 +234,14 @@ def test_sampled_joint_moments_average_to_the_exact_ones():
     scale = exact.var_t[0]
     rng = np.random.default_rng(6)
     found = {key: [] for key in truth}
-    for _ in range(300):
+    for _ in range(180):
         scores = pop.sample(rng, 24, 4, *names.values(), prior=4)
         joint = joint_moments(scores, names, target="trace", unbiased=("mean_of_2",))
         for array, a, b in truth:
             found[array, a, b].append(getattr(joint, array)[0, joint.index(a), joint.index(b)])
     for key, values in found.items():
         se = np.std(values, ddof=1) / np.sqrt(len(values))
-        assert 4.5 * se < 0.1 * max(abs(truth[key]), scale), f"{key}: no power, SE {se:.3g} at {truth[key]:.3g}"
+        assert 4.5 * se < 0.125 * max(abs(truth[key]), scale), f"{key}: no power, SE {se:.3g} at {truth[key]:.3g}"
         assert abs(np.mean(values) - truth[key]) < 4.5 * se + 1e-12, (
             f"{key}: {np.mean(values):.4g} for {truth[key]:.4g}, SE {se:.2g}"
         )
