@@ -2,7 +2,8 @@
 
 Replication r of a setting draws from a generator seeded by (seed, regime, prompts, traces, r). A chunk of replications
 is one file, written whole or not at all; a later call goes on with the chunks that are missing. So the table depends on
-neither the number of processes nor on interruptions, to the last byte.
+neither the number of processes nor on interruptions, to the last byte. Chunks of another population or of other code
+lie in another folder.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from bvpo_analysis.coverage.method import method_fingerprint
 from bvpo_analysis.coverage.population import FinitePopulation, read_population
 from bvpo_analysis.coverage.quantities import QUANTITIES
 from bvpo_analysis.coverage.replication import draw_sample, sample_moments
@@ -138,7 +140,7 @@ def _run(units: Sequence[Unit], processes: int) -> Iterator[None]:
 
 def _chunk_path(population: Path, setting: Setting, start: int, size: int, folder: Path) -> Path:
     name = f"n{setting.prompts}-K{setting.traces}-{start:06d}-{size}.npy"
-    return folder / population.stem / name
+    return folder / population.stem / method_fingerprint() / name
 
 
 def _run_chunk(unit: Unit) -> None:
