@@ -112,6 +112,16 @@ class Pilot:
         """The pilot's weight for one trace per step."""
         return float(1 - self.numerator[0] / self.distance[0])
 
+    @property
+    def clear(self) -> bool:
+        """Whether the first-order part stands out from what the estimated means add to it.
+
+        If not, as where the squared bias is within its noise, it may be estimated as zero; predicted widths are then
+        lower bounds, too small by up to a third in a trial.
+        """
+        linear, _, pairs = _components(self)
+        return bool(linear[0] > 2 * pairs[0] / self.prompts)
+
     def components(self) -> "VarianceComponents":
         """V_data, V_trace and V_pairs."""
         linear, trace, pairs = (float(x[0]) for x in _components(self))

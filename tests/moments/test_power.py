@@ -112,6 +112,12 @@ def test_predicted_widths_come_true_at_four_times_the_size():
     assert trace > 0.2 * data
 
 
+def test_a_pilot_says_whether_its_first_order_part_is_clear():
+    """Catches a lower bound that passes for a prediction, where the squared bias is within its noise."""
+    assert pilot_of(n=64, batch_size=1, bias=2.0)[0].clear
+    assert not pilot_of(n=16, batch_size=256, bias=0.0)[0].clear
+
+
 def test_more_prompts_and_more_traces_narrow_the_interval():
     """Catches a trace part that grows with K, and a width that does not fall as 1/sqrt(n) for many prompts."""
     pilot, _ = pilot_of()
