@@ -20,7 +20,7 @@ from bvpo_analysis.report.__main__ import main
 from bvpo_analysis.report.processes import agreed_shard, torchrun_shard
 from bvpo_analysis.scores.shards import Shard
 
-OPTIONS = ["--limit", "20", "--traces", "1", "--params", r"^model\.norm|layers\.0\.self_attn"]
+OPTIONS = ["--limit", "20", "--traces", "1", "--compare", "4", "--params", r"^model\.norm|layers\.0\.self_attn"]
 """Three blocks of pairs, and quick."""
 
 
