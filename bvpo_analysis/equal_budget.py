@@ -48,12 +48,14 @@ class CombinationContender:
         label: its name in the table.
         bias_gram, covariance: <b_a, b_b> and Tr Cov(g_a, g_b) of one prompt, replicates [n + 1, J, J].
         cost: mean cost of one prompt with all J estimators; a sequence that serves several is paid for once.
+        clear: whether all squared biases are told from zero; if not, the least error has no interval.
     """
 
     label: str
     bias_gram: Floats
     covariance: Floats
     cost: Cost
+    clear: bool
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,9 @@ def joint_combination(
     """
     at = [joint.index(name) for name in names]
     here = np.ix_(range(len(joint.bias_gram)), at, at)
-    return CombinationContender(label or " + ".join(names), joint.bias_gram[here], joint.covariance[here], cost)
+    return CombinationContender(
+        label or " + ".join(names), joint.bias_gram[here], joint.covariance[here], cost, joint.biases_are_clear(names)
+    )
 
 
 def compare_at_equal_budget(
@@ -277,14 +281,19 @@ def _combination_row(
     law, weight = baseline
     base = mixing.error_parts(law, weight(law) if callable(weight) else weight, kappa).total
     determined = jackknife_estimate(base).ci_low > 0 or len(base) == 1
+    error, relative = _positive(jackknife_estimate(values)), _positive(jackknife_estimate(values / base))
+    notes = ["pays for all its members"] if determined else [UNDETERMINED]
+    if not contender.clear:
+        error, relative = (Estimate.without_interval(x.value, x.n) for x in (error, relative))
+        notes.append("no interval: a squared bias is within its noise")
     return EqualBudgetRow(
         label=contender.label,
         weights=tuple(float(w) for w in solved[0].weights),
         cost=price,
         batch_size=prompts,
-        error=_positive(jackknife_estimate(values)),
-        relative=_positive(jackknife_estimate(values / base)) if determined else None,
-        note="" if determined else UNDETERMINED,
+        error=error,
+        relative=relative if determined else None,
+        note="; ".join(notes),
     )
 
 

@@ -180,7 +180,7 @@ class Estimate:
         method: how the interval was made: "exact"; "jackknife" (value +- t SE); "score-jackknife" (a
             squared bias, tested with its law at every hypothesis, and numbers that contain one); "profile-jackknife"
             (functions of one); "fieller-jackknife" (ratios); "bootstrap-percentile" and "bootstrap-bca" (prompts
-            resampled); "log-jackknife" (widths); "wilson" (shares); "degenerate" (none).
+            resampled); "log-jackknife" (widths); "wilson" (shares); "degenerate" and "none" (no interval).
 
     Example:
         >>> print(Estimate(0.5, 0.1, 0.3, 0.7, 64, "jackknife"))
@@ -199,8 +199,18 @@ class Estimate:
         """A number known without sampling error."""
         return cls(float(value), 0.0, float(value), float(value), n, "exact")
 
+    @classmethod
+    def without_interval(cls, value: float, n: int) -> "Estimate":
+        """A point estimate for which no interval is known to cover.
+
+        Example:
+            >>> print(Estimate.without_interval(0.25, 64))
+            0.25
+        """
+        return cls(float(value), float("nan"), float("nan"), float("nan"), n, "none")
+
     def __str__(self) -> str:
-        if self.method == "exact":
+        if self.method in ("exact", "none"):
             return f"{self.value:.3g}"
         return f"{self.value:.3g} [{self.ci_low:.3g}, {self.ci_high:.3g}]"
 

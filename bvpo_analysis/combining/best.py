@@ -10,6 +10,9 @@ smooth in M and the jackknife is valid. At the edge, where an estimator is just 
 atom at zero; its interval is then too wide on one side and its coverage is not nominal, while the error, whose slope in
 that weight vanishes, keeps a valid interval. The least error of a sample is too small on average, because the weights
 fit its noise; ``optimism`` is the jackknife estimate of by how much.
+
+Where a squared bias is within its noise there is no interval, for weights or error: unbiased squares are cut at zero in
+the sample and in every replicate alike, and intervals from them cover as little as half the time.
 """
 
 from collections.abc import Sequence
@@ -99,11 +102,16 @@ def best_combination(
     found = jackknife_estimate(error)
     used = weights > 0
     flips = used[1:].any(axis=0) != used[1:].all(axis=0)
+    least = Estimate(found.value, found.se, max(found.ci_low, 0.0), found.ci_high, found.n, found.method)
+    each = tuple(_weight(weights[:, a], signs) for a in range(len(chosen)))
+    if not joint.biases_are_clear(chosen):
+        least = Estimate.without_interval(found.value, joint.n)
+        each = tuple(Estimate.without_interval(weight.value, joint.n) for weight in each)
     return BestCombination(
         names=chosen,
         signs=signs,
-        weights=tuple(_weight(weights[:, a], signs) for a in range(len(chosen))),
-        error=Estimate(found.value, found.se, max(found.ci_low, 0.0), found.ci_high, found.n, found.method),
+        weights=each,
+        error=least,
         optimism=max(-float((len(error) - 2) * (error[1:].mean() - error[0])), 0.0),
         support=tuple(n for a, n in enumerate(chosen) if signs == "free" or used[0, a]),
         at_edge=tuple(n for a, n in enumerate(chosen) if signs == "nonnegative" and flips[a]),

@@ -12,7 +12,7 @@ is; a target with bias delta keeps terms <b_a, delta>, and the result carries it
 assumes the reference: that is what the declaration of unbiased estimators is for.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -230,6 +230,14 @@ class JointMoments:
         if first in self.unbiased or second in self.unbiased:
             return own - self.bias_of(second)
         return unit[a] - unit[b]
+
+    def biases_are_clear(self, names: Sequence[str]) -> bool:
+        """Whether every squared bias here is told from zero: declared to be zero, or with an interval above it.
+
+        Where one is within its noise, the least error of a combination has no interval that is known to cover: the
+        weights chase the noise, and so do their replicates.
+        """
+        return all(name in self.unbiased or self.bias_sq(name).ci_low > 0 for name in names)
 
     def index(self, name: str) -> int:
         """Position of an estimator.
