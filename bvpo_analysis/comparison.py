@@ -49,6 +49,17 @@ COMBINED = ("trace", "pooled_4", "short", "empty", "empty_shared")
 """Estimators offered to the best combination, those that are available."""
 
 
+def memory_needed(parameters: int) -> int:
+    """Bytes that a comparison holds beside the model: the totals of a dozen estimators in 64 bits, their vectors of one
+    pair, and the scores of its sequences, some two dozen rows, in 32.
+
+    Example:
+        >>> memory_needed(1_000_000) // 2**20
+        236
+    """
+    return parameters * (12 * 8 + 12 * 4 + 26 * 4)
+
+
 @dataclass(frozen=True)
 class EstimatorRow:
     """One estimator against the target.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bvpo_analysis.comparison import EstimatorComparison
+from bvpo_analysis.comparison import EstimatorComparison, memory_needed
 from bvpo_analysis.errors import InputError
 from bvpo_analysis.exact import (
     ExactTable,
@@ -42,6 +42,7 @@ from bvpo_analysis.report.run_folder import (
 )
 from bvpo_analysis.scores import ENGINE_NAMES, BlockFolder, Shard, score_engine
 from bvpo_analysis.scores.blocks import require_all_counted
+from bvpo_analysis.scores.memory import available_bytes
 from bvpo_analysis.scores.pair_work import BLOCK
 from bvpo_analysis.study import Study, require_identified
 
@@ -166,6 +167,7 @@ def run_report(
         checked = len(sample)
         deviation = largest_deviation(inputs.lrm, sample, inputs.exact, config.objective)
     compared = _compared(config, inputs, folder)
+    too_large = too_large_to_compare(inputs) if config.compare and config.traces != "exact" else ""
     core = study_results(
         study,
         inputs.pairs,
@@ -179,6 +181,7 @@ def run_report(
         regime=config.regime if inputs.exact is not None else None,
         compared=compared,
         file=inputs.file,
+        notes=[too_large] if too_large else [],
     )
     results = jsonable(
         {
@@ -262,10 +265,21 @@ def _scored(
         raise
 
 
+def too_large_to_compare(inputs: Inputs) -> str:
+    """Why other estimators are not compared for want of memory; empty if they can be."""
+    available, needed = available_bytes(inputs.scorer.device), memory_needed(inputs.scorer.size)
+    if available is None or needed <= available // 2:
+        return ""
+    return (
+        f"Other estimators were not compared: with {inputs.scorer.size} parameters that takes about "
+        f"{needed / 2**30:.0f} GiB; --params makes it smaller."
+    )
+
+
 def _compared(config: ReportConfig, inputs: Inputs, folder: Path) -> EstimatorComparison | None:
-    """Other estimators on the first pairs; None where traces are enumerated, off the reference, or if not asked for."""
+    """Other estimators on the first pairs; None where traces are enumerated, memory is short, or if not asked for."""
     pairs = inputs.pairs[: config.compare]
-    if config.traces == "exact" or len(pairs) < FEWEST_COMPARED:
+    if config.traces == "exact" or len(pairs) < FEWEST_COMPARED or too_large_to_compare(inputs):
         return None
     return EstimatorComparison.run(
         pairs,

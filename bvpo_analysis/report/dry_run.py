@@ -15,7 +15,7 @@ from bvpo_analysis.comparison import SAME_AT_THE_REFERENCE
 from bvpo_analysis.estimators import ESTIMATORS, EmptyTrace, Marginal, Trace, totals_of
 from bvpo_analysis.exact import shipped_traces
 from bvpo_analysis.records import VARIANTS
-from bvpo_analysis.report.build import Inputs, checked_prompts
+from bvpo_analysis.report.build import Inputs, checked_prompts, too_large_to_compare
 from bvpo_analysis.report.config import FEWEST_COMPARED, ReportConfig
 from bvpo_analysis.report.run_folder import peak_memory_bytes
 from bvpo_analysis.scores.pair_work import BLOCK, SKETCH, MeanCoefficients, PairWork
@@ -138,7 +138,7 @@ def _measured(
 def _comparison(config: ReportConfig, inputs: Inputs) -> _Pass | None:
     """The scoring of the comparison of estimators, where there is one; one estimator more or less does not show."""
     pairs = inputs.pairs[: config.compare]
-    if config.traces == "exact" or len(pairs) < FEWEST_COMPARED:
+    if config.traces == "exact" or len(pairs) < FEWEST_COMPARED or too_large_to_compare(inputs):
         return None
     prior, traces = min(3, *(len(pair.prior_traces) for pair in pairs)), int(config.traces)
     wanted = [

@@ -45,6 +45,7 @@ from bvpo_analysis.preferences.rows import PairFile
 from bvpo_analysis.records import Alpha, Estimate, PreferencePair
 from bvpo_analysis.report.alternatives import estimators_section
 from bvpo_analysis.report.budget import cost_section, equal_budget_section, plan_section
+from bvpo_analysis.report.method_sections import coverage_section, off_reference_section
 from bvpo_analysis.report.sections import Section
 from bvpo_analysis.report.sensitivity import group_weights_section, label_noise_section, sample_size_section
 from bvpo_analysis.report.step_sizes import step_size_results
@@ -99,6 +100,7 @@ def study_results(
     regime: str | None = None,
     compared: EstimatorComparison | None = None,
     file: PairFile | None = None,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Everything in results.json that follows from the study, as plain JSON values.
 
@@ -114,13 +116,16 @@ def study_results(
         regime: the shipped regime, where loss, model and parameters are those of the committed tables.
         compared: other estimators on some of the pairs, if they were scored.
         file: what was left out of the data when they were read.
+        notes: further alerts of the level "note".
     """
     moments, law = study.moments, study.law(batch_size=batch_size)
     alpha = mixing.optimal_alpha(law, kappa)
     return jsonable(
         {
             "headline": _headline(study, law, alpha, batch_size, kappa),
-            "alerts": _alerts(study, pairs, alpha, kappa, policy, provenance, largest_deviation) + _file_alerts(file),
+            "alerts": _alerts(study, pairs, alpha, kappa, policy, provenance, largest_deviation)
+            + _file_alerts(file)
+            + [{"level": "note", "text": text} for text in notes],
             "moments": _moment_estimates(moments),
             "estimators": _estimator_rows(moments, batch_size, kappa),
             "targets": _target_rows(moments, exact, batch_size, kappa),
@@ -132,14 +137,19 @@ def study_results(
             if exact is None
             else {"prompts": exact.moments.n, "checked": checked, "largest_deviation": largest_deviation},
             "step_sizes": step_size_results(law, regime),
-            "sections": _sections(study, pairs, compared, batch_size, kappa),
+            "sections": _sections(study, pairs, compared, batch_size, kappa, regime),
             "claims": load_measured(),
         }
     )
 
 
 def _sections(
-    study: Study, pairs: Sequence[PreferencePair], compared: EstimatorComparison | None, batch_size: int, kappa: float
+    study: Study,
+    pairs: Sequence[PreferencePair],
+    compared: EstimatorComparison | None,
+    batch_size: int,
+    kappa: float,
+    regime: str | None,
 ) -> list[Section]:
     """The sections that are data: estimators and budgets first, then what is judged and measured once and for all."""
     present = Plan(batch_size, 1, 0.5)
@@ -161,7 +171,7 @@ def _sections(
             *sections,
             weights_section([summarise_weights(weight_diagnostics(logs, source)) for source in sources]),
         ]
-    return sections
+    return [*sections, off_reference_section(regime), coverage_section()]
 
 
 def _headline(study: Study, law: GradientLaw, alpha: Alpha, batch_size: int, kappa: float) -> dict[str, Any]:
