@@ -10,6 +10,7 @@ from bvpo_analysis.mixing import optimal_alpha
 from bvpo_analysis.objectives import DPO
 from bvpo_analysis.off_reference.estimate import (
     correction_flag,
+    coverage_flag,
     estimate_off_reference,
     off_reference_estimators,
     off_reference_totals,
@@ -65,6 +66,17 @@ def test_the_correction_is_judged_in_standard_errors():
     assert "by 0.5 standard errors" in flag.text
     assert correction_flag("x", replace(number, se=0.0), replace(number, value=0.9), 4).level == "warning"
     assert correction_flag("x", replace(number, se=0.0), number, 4) is None
+
+
+def test_traces_that_no_longer_cover_the_policy_are_flagged(population_of):
+    far, _ = study(population_of(1.5), prompts=24, traces=32)
+    assert far.weights.ess_share.value < 2 / 3
+    assert any("hardly ever drawn from the reference" in flag.text for flag in far.flags)
+    near, _ = study(population_of(0.1), prompts=24, traces=32)
+    assert near.weights.ess_share.value > 0.85
+    assert not any("hardly ever drawn" in flag.text for flag in near.flags)
+    assert coverage_flag(2 / 3) is None
+    assert "66% count" in coverage_flag(0.66).text
 
 
 def test_one_trace_is_too_few():

@@ -59,6 +59,41 @@ def test_rows_of_all_regimes_and_of_one():
     assert {regime for regime, _ in sampled_rows()} == set(REGIMES)
 
 
+def covered(cell):
+    """At least 93 %, within three standard errors of the study."""
+    return cell.coverage >= 0.93 - 3 * cell.coverage_se
+
+
+def test_what_sampled_studies_can_be_trusted_with():
+    """What the flags of a sampled study say, on the committed replications."""
+    cells = [cell for _, cell in sampled_rows()]
+    jackknife = [cell for cell in cells if cell.target == "jackknife"]
+    near = [cell for cell in jackknife if cell.ess_share >= 0.65]
+    assert len(near) > 50
+    # Where the traces of the data cover the policy, the jackknife target serves every statistic at every K ...
+    assert all(covered(cell) for cell in near)
+    # ... the plug-in target does not for few traces ...
+    plug_in = [cell for cell in cells if cell.target == "plug-in" and cell.statistic == "bias_t_sq"]
+    assert any(not covered(cell) for cell in plug_in if cell.ess_share >= 0.65 and cell.traces == 4)
+    assert all(covered(cell) for cell in plug_in if cell.ess_share >= 0.65 and cell.traces == 32)
+    # ... and farther away |b_t|^2 is lost for both, the more so the more traces there are.
+    far = {cell.traces: cell for cell in jackknife if cell.ess_share < 0.5 and cell.statistic == "bias_t_sq"}
+    assert far[32].coverage < far[16].coverage < far[8].coverage < far[4].coverage
+    assert not covered(far[32])
+    # The weight and |b_e|^2 hardly feel it.
+    assert all(covered(cell) for cell in cells if cell.ess_share < 0.5 and cell.statistic != "bias_t_sq")
+
+
+def test_the_plug_in_target_is_off_by_its_closed_form_bias():
+    found = [cell for _, cell in sampled_rows() if cell.statistic == "bias_t_sq" and not np.isnan(cell.predicted)]
+    many = [cell for cell in found if cell.traces >= 16]
+    assert len(many) >= 8
+    for cell in many:
+        # The expansion leaves terms of order 1/K^2.
+        allowed = 4 * cell.mean_se + 0.5 * abs(cell.predicted - cell.truth)
+        assert abs(cell.mean - cell.predicted) < allowed, (cell.share, cell.traces)
+
+
 @pytest.mark.slow
 def test_a_point_is_found_again(lrm):
     """Looser than rounding: training on another machine ends elsewhere in the last bits."""
