@@ -4,17 +4,26 @@ A population is the prompts of a shipped regime with all their traces. Samples o
 and intervals as real data, thousands of times, and the share of intervals that hold the truth is the coverage.
 """
 
-from bvpo_analysis.coverage.measured import CoverageSummary, coverage_summaries, measured_coverage, text_table
+from bvpo_analysis.coverage.measured import (
+    LIMITS,
+    CoverageSummary,
+    Limit,
+    coverage_summaries,
+    measured_coverage,
+    text_table,
+)
 from bvpo_analysis.coverage.population import FinitePopulation
 from bvpo_analysis.coverage.quantities import QUANTITIES, Quantity
 from bvpo_analysis.coverage.replication import Sample, draw_sample, sample_moments
 from bvpo_analysis.coverage.study import CoverageRow, Setting, run_study
 
 __all__ = [
+    "LIMITS",
     "QUANTITIES",
     "CoverageRow",
     "CoverageSummary",
     "FinitePopulation",
+    "Limit",
     "Quantity",
     "Sample",
     "Setting",
