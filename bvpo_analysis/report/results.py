@@ -40,6 +40,7 @@ from bvpo_analysis.exact import ExactTable
 from bvpo_analysis.lrm.sampling_law import SamplingLaw
 from bvpo_analysis.moments import GradientLaw, Moments, jackknife_estimate, score_estimate
 from bvpo_analysis.moments.diagnostics import WeightSource, summarise_weights, weight_diagnostics
+from bvpo_analysis.off_reference.shift import enumeration_flag
 from bvpo_analysis.planner import Plan
 from bvpo_analysis.preferences.rows import PairFile
 from bvpo_analysis.records import Alpha, Estimate, PreferencePair
@@ -282,6 +283,8 @@ def _alerts(
     copied = sum(pair.empty_answers == "copied" for pair in pairs)
     if copied:
         add("note", f"{copied} of {len(pairs)} pairs have no empty-trace answers of their own; y' = y was used.")
+    if study.moments.exact and (flag := enumeration_flag([pair.log_probs for pair in study.scores.pairs])) is not None:
+        add(flag.level, flag.text)
     for text in sorted({text for pair in pairs if (text := SamplingLaw.from_meta(pair.meta).alert) is not None}):
         add("warning", text)
     if kappa != 1:
