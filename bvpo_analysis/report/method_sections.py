@@ -6,7 +6,7 @@ known.
 
 from collections.abc import Iterable
 
-from bvpo_analysis.coverage.measured import HEADLINE, coverage_summaries, measured_coverage
+from bvpo_analysis.coverage.measured import HEADLINE, LIMITS, coverage_summaries, measured_coverage
 from bvpo_analysis.off_reference.measured import off_reference_rows
 from bvpo_analysis.report.sections import Kind, Section, table
 
@@ -36,7 +36,7 @@ def coverage_section() -> Section:
             "0.95 is what an interval claims; lowest and highest are over regimes and trace counts.",
         ),
         tables=(table("coverage of the intervals", columns, cells),),
-        notes=("The measurement is committed; make coverage repeats it.",),
+        notes=(*(limit.text for limit in LIMITS), "The measurement is committed; make coverage repeats it."),
         place="method",
     )
 

@@ -35,29 +35,20 @@ import numpy as np
 from bvpo_analysis import mixing
 from bvpo_analysis.claims.table import load_measured
 from bvpo_analysis.comparison import EstimatorComparison
-from bvpo_analysis.estimators import ESTIMATORS
 from bvpo_analysis.exact import ExactTable
 from bvpo_analysis.lrm.sampling_law import SamplingLaw
 from bvpo_analysis.moments import GradientLaw, Moments, jackknife_estimate, score_estimate
-from bvpo_analysis.moments.diagnostics import WeightSource, summarise_weights, weight_diagnostics
 from bvpo_analysis.off_reference.shift import enumeration_flag
-from bvpo_analysis.planner import Plan
 from bvpo_analysis.preferences.rows import PairFile
 from bvpo_analysis.records import Alpha, Estimate, PreferencePair
-from bvpo_analysis.report.alternatives import estimators_section
-from bvpo_analysis.report.budget import cost_section, equal_budget_section, plan_section
-from bvpo_analysis.report.method_sections import coverage_section, off_reference_section
-from bvpo_analysis.report.sections import Section
-from bvpo_analysis.report.sensitivity import group_weights_section, label_noise_section, sample_size_section
+from bvpo_analysis.report.contents import sections_of
 from bvpo_analysis.report.step_sizes import step_size_results
-from bvpo_analysis.report.weights import weights_section
 from bvpo_analysis.study import Study
 
 SCHEMA_VERSION = 1
 TARGET_BATCH_SIZES = (1, 16, 64)
 TRACE_COUNTS = (2, 4, 8)
-WEIGHT_SOURCES: tuple[WeightSource, ...] = ("posterior", "prior")
-CHECKED_FROM = 128
+CHECKED_FROM = 64
 """Fewest prompts for which the tests measure the coverage of the intervals."""
 UNCLOSED_RATE = 0.001
 """Share of traces left out because they never closed, above which the alert is a warning."""
@@ -138,41 +129,10 @@ def study_results(
             if exact is None
             else {"prompts": exact.moments.n, "checked": checked, "largest_deviation": largest_deviation},
             "step_sizes": step_size_results(law, regime),
-            "sections": _sections(study, pairs, compared, batch_size, kappa, regime),
+            "sections": sections_of(study, pairs, compared, batch_size, kappa, regime),
             "claims": load_measured(),
         }
     )
-
-
-def _sections(
-    study: Study,
-    pairs: Sequence[PreferencePair],
-    compared: EstimatorComparison | None,
-    batch_size: int,
-    kappa: float,
-    regime: str | None,
-) -> list[Section]:
-    """The sections that are data: estimators and budgets first, then what is judged and measured once and for all."""
-    present = Plan(batch_size, 1, 0.5)
-    sections = [plan_section(study.plan(present=present, kappa=kappa))]
-    if not study.moments.exact:
-        own = all(pair.empty_answers == "own" for pair in pairs)
-        sections.append(label_noise_section(study, batch_size, kappa, own_answers=own))
-        sections.append(sample_size_section(study, batch_size, kappa))
-        if (by_group := group_weights_section(study, batch_size, kappa)) is not None:
-            sections.append(by_group)
-    if compared is not None:
-        labels = {key: entry.label for key, entry in ESTIMATORS.items()}
-        logs = [pair.log_probs for pair in compared.scores.pairs]
-        sources = [source for source in WEIGHT_SOURCES if source == "posterior" or len(logs[0].prior)]
-        sections = [
-            estimators_section(compared, batch_size),
-            cost_section(compared.costs, labels=labels),
-            equal_budget_section(compared.at_equal_budget(batch_size, kappa=kappa), batch_size=batch_size),
-            *sections,
-            weights_section([summarise_weights(weight_diagnostics(logs, source)) for source in sources]),
-        ]
-    return [*sections, off_reference_section(regime), coverage_section()]
 
 
 def _headline(study: Study, law: GradientLaw, alpha: Alpha, batch_size: int, kappa: float) -> dict[str, Any]:

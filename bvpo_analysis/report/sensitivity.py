@@ -9,6 +9,8 @@ from bvpo_analysis.study import Study
 
 WIDTHS = (0.4, 0.2, 0.1, 0.05)
 """Widths of the interval of alpha* for which the number of prompts is told."""
+FEWEST_PILOT = 8
+"""Prompts from which the spread of the weight can be estimated."""
 FEWEST_GROUPS = 4
 """Parameter groups from which their spread can be estimated."""
 
@@ -47,8 +49,10 @@ def label_noise_section(study: Study, batch_size: int, kappa: float, *, own_answ
     )
 
 
-def sample_size_section(study: Study, batch_size: int, kappa: float) -> Section:
-    """How many prompts an interval of a given width takes, by the spread found here."""
+def sample_size_section(study: Study, batch_size: int, kappa: float) -> Section | None:
+    """How many prompts an interval of a given width takes, by the spread found here; None for fewer than eight."""
+    if len(study.scores) < FEWEST_PILOT:
+        return None
     pilot = alpha_pilot(
         study.scores, Trace(study.objective), EmptyTrace(study.objective), batch_size=batch_size, kappa=kappa
     )

@@ -27,7 +27,9 @@ def test_without_flips_everything_is_as_measured(study):
 
 
 def test_narrower_intervals_take_more_prompts(study):
-    (table,) = sample_size_section(study, 8, 1.0).tables
+    section = sample_size_section(study, 8, 1.0)
+    assert section is not None
+    (table,) = section.tables
     assert [row[0] for row in table.rows] == list(WIDTHS)
     prompts = [row[1] for row in table.rows if row[1] is not None]
     assert prompts == sorted(prompts)
