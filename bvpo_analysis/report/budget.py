@@ -106,7 +106,7 @@ def plan_section(result: PlanResult, *, measure: Measure = "tokens", shown: int 
         shown: how many of the plans considered to list.
     """
     error = result.criterion == "mse"
-    value = "error" if error else "decrease that is sure, times L"
+    value = "error" if error else "expected decrease that is guaranteed, times L"
     plans: list[tuple[str, Plan, Estimate | None, Estimate | None]] = [("best", result.best, result.value, result.cost)]
     if result.present is not None:
         plans.append(("present", result.present, result.present_value, result.present_cost))
@@ -128,7 +128,7 @@ def plan_section(result: PlanResult, *, measure: Measure = "tokens", shown: int 
                 *_PLAN_COLUMNS,
                 (value, "estimate"),
                 ("falls short of the best by", "estimate"),
-                ("probability of being the best", "number"),
+                ("best in this share of draws of the estimates", "number"),
                 ("not told from the best", "yes"),
             ],
             considered,
