@@ -27,8 +27,8 @@ def estimators_section(compared: EstimatorComparison, batch_size: int) -> Sectio
             f"One realisation on one prompt, over {compared.joint.n} prompts, against the mean of g_t, which is the "
             "marginal gradient at the reference. A squared bias of zero is known, the others are estimated and may "
             "come out negative. K-trace marginal estimators, their jackknife and their randomised levels are means of "
-            "g_t at the reference and have no row of their own. A cosine is a ratio of unbiased estimates and can leave "
-            "its range by noise; its interval does not.",
+            "g_t at the reference and have no row of their own. A cosine is a ratio of unbiased estimates and can "
+            "leave its range by noise; its interval does not.",
         ),
         tables=(
             table(

@@ -99,7 +99,10 @@ def test_the_plan_stands_beside_the_present_one():
     assert section.notes[0] == "A limit."
     first, second = cells(section, 1)
     assert (first["not told from the best"], second["not told from the best"]) == (False, True)
-    assert (second["falls short of the best by"].value, second["probability of being the best"]) == (0.1, 0.2)
+    assert (second["falls short of the best by"].value, second["best in this share of draws of the estimates"]) == (
+        0.1,
+        0.2,
+    )
     assert len(plan_section(result(), shown=1).tables[1].rows) == 1
 
 
@@ -114,7 +117,7 @@ def test_the_words_follow_the_result():
     descent = plan_section(result(criterion="descent"))
     assert "largest decrease" in descent.text[0]
     assert descent.text[1].startswith("Its decrease is")
-    assert "decrease that is sure, times L" in cells(descent)[0]
+    assert "expected decrease that is guaranteed, times L" in cells(descent)[0]
 
 
 def test_sections_are_plain_values():
