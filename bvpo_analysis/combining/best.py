@@ -23,7 +23,7 @@ import numpy as np
 
 from bvpo_analysis import theory
 from bvpo_analysis.moments import JointMoments, jackknife_estimate
-from bvpo_analysis.moments.joint import require_setting
+from bvpo_analysis.moments.joint import positive_part, require_setting
 from bvpo_analysis.records import Estimate, Floats
 
 KKT = 1e-9
@@ -95,7 +95,10 @@ def best_combination(
     share = 0.0 if traces == 1 else 1 - 1 / traces
     noise = joint.covariance - share * joint.trace_covariance if share else joint.covariance
     bias, noise = (x[:, index][:, :, index] for x in (joint.bias_gram, noise))
-    m = _nonnegative(bias) + kappa / batch_size * _nonnegative(noise)
+    # The parts do not depend on B and kappa; for all estimators they are kept with the moments, for a grid of settings.
+    whole = chosen == joint.names and traces == 1
+    positive_bias, positive_noise = joint.positive_parts if whole else (positive_part(bias), positive_part(noise))
+    m = positive_bias + kappa / batch_size * positive_noise
     raw = bias[0] + kappa / batch_size * noise[0]
     weights = _simplex(m) if signs == "nonnegative" else _affine(m)
     error = np.einsum("la,lab,lb->l", weights, m, weights)
@@ -126,14 +129,6 @@ def _weight(replicates: Floats, signs: str) -> Estimate:
         return found
     low, high = np.clip([found.ci_low, found.ci_high], 0.0, 1.0)
     return Estimate(found.value, found.se, float(low), float(high), found.n, found.method)
-
-
-def _nonnegative(matrices: Floats) -> Floats:
-    """The nearest positive semidefinite matrices, [.., J, J]."""
-    values, vectors = np.linalg.eigh((matrices + matrices.swapaxes(-1, -2)) / 2)
-    if values.min() >= 0:
-        return matrices
-    return np.asarray((vectors * np.maximum(values, 0.0)[..., None, :]) @ vectors.swapaxes(-1, -2))
 
 
 def _contrast(matrices: Floats) -> Floats:

@@ -14,6 +14,7 @@ assumes the reference: that is what the declaration of unbiased estimators is fo
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -193,6 +194,11 @@ class JointMoments:
             known = [f"{name}: {self.unidentified[name]}" for name in names or self.names if name in self.unidentified]
             raise ValueError(f"only traces=1 is possible: {[*known, 'no two disjoint blocks of common traces'][0]}")
 
+    @cached_property
+    def positive_parts(self) -> tuple[Floats, Floats]:
+        """The positive semidefinite parts of ``bias_gram`` and ``covariance``, [n + 1, J, J] each."""
+        return positive_part(self.bias_gram), positive_part(self.covariance)
+
     def bias_sq(self, name: str) -> Estimate:
         """|b_a|^2 against the target, unbiased and possibly negative; zero where declared unbiased.
 
@@ -370,3 +376,16 @@ def _ustatistics(own: Floats, a_total: Floats, b_total: Floats) -> Floats:
     total = (a_total - own).sum(axis=0, keepdims=True)
     left = (total - (a_total - own) - (b_total - own)) / ((n - 1) * (n - 2))
     return np.concatenate([total / (n * (n - 1)), left])
+
+
+def positive_part(matrices: Floats) -> Floats:
+    """The nearest positive semidefinite matrices, [.., J, J]: negative eigenvalues set to zero.
+
+    Example:
+        >>> positive_part(np.diag([2.0, -1.0])).tolist()
+        [[2.0, 0.0], [0.0, 0.0]]
+    """
+    values, vectors = np.linalg.eigh((matrices + matrices.swapaxes(-1, -2)) / 2)
+    if values.min() >= 0:
+        return matrices
+    return np.asarray((vectors * np.maximum(values, 0.0)[..., None, :]) @ vectors.swapaxes(-1, -2))
