@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from bvpo_analysis import mixing
 from bvpo_analysis.combining import BestCombination, best_combination
-from bvpo_analysis.cost import Architecture, Cost, mean_cost, pair_cost, rows_read
+from bvpo_analysis.cost import Architecture, Cost, Measure, mean_cost, pair_cost, rows_read
 from bvpo_analysis.equal_budget import (
     CombinationContender,
     Contender,
@@ -214,7 +214,7 @@ class EstimatorComparison:
         return best_combination(self.joint, batch_size, kappa, names=names)
 
     def at_equal_budget(
-        self, batch_size: float, *, measure: str = "tokens", kappa: float = 1.0
+        self, batch_size: float, *, measure: Measure = "tokens", kappa: float = 1.0
     ) -> tuple[EqualBudgetRow, ...]:
         """Every estimator, the means of K traces and the mixes at the batch size that g_t's budget pays for.
 
@@ -234,7 +234,7 @@ class EstimatorComparison:
         return compare_at_equal_budget(
             [*known, *alone, *together],
             batch_size=batch_size,
-            measure=measure,  # type: ignore[arg-type]  # checked there
+            measure=measure,
             kappa=kappa,
         )
 

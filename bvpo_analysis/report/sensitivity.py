@@ -1,5 +1,7 @@
 """Sections on what the optimal weight depends on: noise in the labels, the number of prompts, the parameter group."""
 
+from typing import Literal
+
 from bvpo_analysis.combining import label_noise_effects, shrunken_group_weights
 from bvpo_analysis.errors import InputError
 from bvpo_analysis.estimators import EmptyTrace, Trace
@@ -23,8 +25,8 @@ def label_noise_section(study: Study, batch_size: int, kappa: float, *, own_answ
         batch_size, kappa: what weight and errors refer to.
         own_answers: whether every pair has empty-trace answers, and so labels, of its own.
     """
-    kind = "own" if own_answers else "copied"
-    effects = label_noise_effects(study.moments, batch_size, empty_answers=kind, kappa=kappa)  # type: ignore[arg-type]
+    kind: Literal["own", "copied"] = "own" if own_answers else "copied"
+    effects = label_noise_effects(study.moments, batch_size, empty_answers=kind, kappa=kappa)
     columns: list[tuple[str, Kind]] = [
         ("share of labels flipped", "number"),
         ("variance of g_t", "estimate"),

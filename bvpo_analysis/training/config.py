@@ -119,7 +119,7 @@ class TrainConfig:
     @property
     def training_method(self) -> Method:
         """What is differentiated."""
-        return method_of(self.method, self.objective, traces=self.traces, combination=self.combination)  # type: ignore[arg-type]  # checked above
+        return method_of(self.method, self.objective, traces=self.traces, combination=self.combination)
 
     @property
     def rule(self) -> WeightRule:

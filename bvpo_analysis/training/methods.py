@@ -10,7 +10,6 @@
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 from bvpo_analysis.errors import InputError
 from bvpo_analysis.estimators import EmptyTrace, Estimator, KMarginal, MultiTrace, Trace
@@ -50,7 +49,7 @@ def method_of(
     objective: Objective,
     *,
     traces: int = 1,
-    combination: Literal["average", "marginal"] = "average",
+    combination: str = "average",
 ) -> Method:
     """A method by name.
 
