@@ -60,6 +60,22 @@ def memory_needed(parameters: int) -> int:
     return parameters * (12 * 8 + 12 * 4 + 26 * 4)
 
 
+def selected_estimators(objective: Objective, traces: int, prior: int) -> dict[str, Estimator]:
+    """The estimators that differ at the reference and that so many traces serve; of the matched ones, the largest.
+
+    Example:
+        >>> list(selected_estimators(DPO(), traces=2, prior=0))
+        ['trace', 'coupled_2', 'empty', 'empty_shared', 'empty_generated', 'short']
+    """
+    wanted = [
+        key
+        for key, entry in ESTIMATORS.items()
+        if not key.startswith(SAME_AT_THE_REFERENCE) and entry.needs.posterior <= traces and entry.needs.prior <= prior
+    ]
+    largest = max((key for key in wanted if key.startswith("coupled_")), key=_number, default="")
+    return {key: ESTIMATORS[key].make(objective) for key in wanted if not key.startswith("coupled_") or key == largest}
+
+
 @dataclass(frozen=True)
 class EstimatorRow:
     """One estimator against the target.
@@ -138,18 +154,7 @@ class EstimatorComparison:
         prior = min(3, fewest) if prior is None else prior
         if prior > fewest:
             raise InputError(f"every pair needs {prior} prior traces, one has {fewest}; sample more or ask for fewer")
-        # Which estimators there will be follows from what is scored, the same for every pair.
-        wanted = [
-            key
-            for key, entry in ESTIMATORS.items()
-            if not key.startswith(SAME_AT_THE_REFERENCE)
-            and entry.needs.posterior <= traces
-            and entry.needs.prior <= prior
-        ]
-        largest = max((key for key in wanted if key.startswith("coupled_")), key=_number, default="")
-        estimators = {
-            key: ESTIMATORS[key].make(loss) for key in wanted if not key.startswith("coupled_") or key == largest
-        }
+        estimators = selected_estimators(loss, traces, prior)
         scores = score_pairs(
             lrm,
             pairs,

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from bvpo_analysis import mixing, theory
 from bvpo_analysis.cost import Cost, Measure
 from bvpo_analysis.moments import GradientLaw, JointMoments, Moments, jackknife_estimate
+from bvpo_analysis.moments.joint import positive_part
 from bvpo_analysis.records import Estimate, Floats
 
 UNDETERMINED = "the error of the baseline is not clearly positive"
@@ -274,7 +275,7 @@ def _combination_row(
     kappa: float,
 ) -> EqualBudgetRow:
     """Weights and error at the positive semidefinite parts of bias Gram and covariance, as for any best combination."""
-    bias, noise = _positive_parts(contender.bias_gram), _positive_parts(contender.covariance)
+    bias, noise = positive_part(contender.bias_gram), positive_part(contender.covariance)
     moments = bias + kappa / size[:, None, None] * noise
     solved = [theory.simplex_combination(m) for m in moments]
     values = np.array([s.value for s in solved])
@@ -295,12 +296,6 @@ def _combination_row(
         relative=relative if determined else None,
         note="; ".join(notes),
     )
-
-
-def _positive_parts(matrices: Floats) -> Floats:
-    """The nearest positive semidefinite matrices, [n + 1, J, J]: unbiased estimates may have negative eigenvalues."""
-    values, vectors = np.linalg.eigh((matrices + matrices.swapaxes(-1, -2)) / 2)
-    return np.asarray((vectors * np.maximum(values, 0.0)[..., None, :]) @ vectors.swapaxes(-1, -2))
 
 
 def _positive(estimate: Estimate) -> Estimate:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bvpo_analysis.comparison import SAME_AT_THE_REFERENCE
-from bvpo_analysis.estimators import ESTIMATORS, EmptyTrace, Marginal, Trace, totals_of
+from bvpo_analysis.comparison import selected_estimators
+from bvpo_analysis.estimators import EmptyTrace, Marginal, Trace, totals_of
 from bvpo_analysis.exact import shipped_traces
 from bvpo_analysis.records import VARIANTS
 from bvpo_analysis.report.build import Inputs, checked_prompts, too_large_to_compare
@@ -136,18 +136,12 @@ def _measured(
 
 
 def _comparison(config: ReportConfig, inputs: Inputs) -> _Pass | None:
-    """The scoring of the comparison of estimators, where there is one; one estimator more or less does not show."""
+    """The scoring of the comparison of estimators, where there is one."""
     pairs = inputs.pairs[: config.compare]
     if config.traces == "exact" or len(pairs) < FEWEST_COMPARED or too_large_to_compare(inputs):
         return None
     prior, traces = min(3, *(len(pair.prior_traces) for pair in pairs)), int(config.traces)
-    wanted = [
-        entry.make(config.objective)
-        for key, entry in ESTIMATORS.items()
-        if not key.startswith((*SAME_AT_THE_REFERENCE, "coupled_"))
-        and entry.needs.posterior <= traces
-        and entry.needs.prior <= prior
-    ]
+    wanted = selected_estimators(config.objective, traces, prior).values()
     plans = [
         plan_pair(
             inputs.lrm.assembler,
