@@ -379,13 +379,16 @@ def _ustatistics(own: Floats, a_total: Floats, b_total: Floats) -> Floats:
 
 
 def positive_part(matrices: Floats) -> Floats:
-    """The nearest positive semidefinite matrices, [.., J, J]: negative eigenvalues set to zero.
+    """The nearest symmetric positive semidefinite matrices, [.., J, J]: negative eigenvalues set to zero.
 
     Example:
         >>> positive_part(np.diag([2.0, -1.0])).tolist()
         [[2.0, 0.0], [0.0, 0.0]]
+        >>> positive_part(np.array([[2.0, 1.0], [0.0, 2.0]])).tolist()
+        [[2.0, 0.5], [0.5, 2.0]]
     """
-    values, vectors = np.linalg.eigh((matrices + matrices.swapaxes(-1, -2)) / 2)
+    symmetric = (matrices + matrices.swapaxes(-1, -2)) / 2
+    values, vectors = np.linalg.eigh(symmetric)
     if values.min() >= 0:
-        return matrices
+        return np.asarray(symmetric)
     return np.asarray((vectors * np.maximum(values, 0.0)[..., None, :]) @ vectors.swapaxes(-1, -2))
