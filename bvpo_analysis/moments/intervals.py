@@ -201,21 +201,35 @@ def profile_estimate(statistic: Callable[[Floats], Floats], noise: SquaredBiasNo
     u, n = noise.replicates, len(noise.replicates) - 1
     plain = jackknife_estimate(statistic(u))
     (low, high), centre = noise.interval, float(u[0])
-    place = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 2 * GRID + 1))
-    hypotheses = centre + np.where(place > 0, place * (high - centre), place * (centre - low))
-    values = np.broadcast_to(statistic(np.maximum(hypotheses, 0.0)[:, None]), (len(place), n + 1))
-    left, of_u = values[:, 1:] - values[:, 1:].mean(axis=1, keepdims=True), u[1:] - u[1:].mean()
-    half = _quantile(n) * np.sqrt((n - 1) / n * (left**2).sum(axis=1))
-    size = half / _quantile(n) * np.sqrt(noise.variance(centre))
-    rho = np.clip((n - 1) / n * (left @ of_u) / np.where(size > 0, size, np.inf), -1.0, 1.0)
-    middle = values[:, 0] + rho * half * place
-    reach = half * np.sqrt((1 - rho**2) * (1 - place**2))
-    low, high = float((middle - reach).min()), float((middle + reach).max())
-    return Estimate(plain.value, plain.se, low, high, plain.n, "profile-jackknife")
+    of_u, se_u = u[1:] - u[1:].mean(), np.sqrt(noise.variance(centre))
+
+    def ends(place: Floats) -> Floats:
+        """Lower and upper ends of f at the hypotheses at these places, [2, len(place)]."""
+        hypotheses = centre + np.where(place > 0, place * (high - centre), place * (centre - low))
+        values = np.broadcast_to(statistic(np.maximum(hypotheses, 0.0)[:, None]), (len(place), n + 1))
+        left = values[:, 1:] - values[:, 1:].mean(axis=1, keepdims=True)
+        se = np.sqrt((n - 1) / n * (left**2).sum(axis=1))
+        size = se * se_u
+        rho = np.clip((n - 1) / n * (left @ of_u) / np.where(size > 0, size, np.inf), -1.0, 1.0)
+        half = _quantile(n) * se
+        middle = values[:, 0] + rho * half * place
+        reach = half * np.sqrt((1 - rho**2) * (1 - place**2))
+        return np.stack([middle - reach, middle + reach])
+
+    lower, upper = ends(COARSE)
+    refined = ends(np.concatenate([_between_neighbours(int(lower.argmin())), _between_neighbours(int(upper.argmax()))]))
+    bottom, top = min(lower.min(), refined[0].min()), max(upper.max(), refined[1].max())
+    return Estimate(plain.value, plain.se, float(bottom), float(top), plain.n, "profile-jackknife")
 
 
-GRID = 16
-"""Values of |b|^2 on either side of the estimate at which a function of it is evaluated."""
+COARSE = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 33))
+"""Places in the interval of |b|^2 at which a function of it is evaluated first."""
+FINE = 16
+"""Places added around the lowest and the highest of them: a regret has its zero between two coarse places."""
+
+
+def _between_neighbours(i: int) -> Floats:
+    return np.linspace(COARSE[max(i - 1, 0)], COARSE[min(i + 1, len(COARSE) - 1)], FINE)
 
 
 def _combined(
