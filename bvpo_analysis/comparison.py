@@ -1,7 +1,7 @@
 """``EstimatorComparison``: every estimator that the pairs allow, scored once and judged against one target.
 
-    >>> from bvpo_analysis import EstimatorComparison, shipped_pairs
-    >>> compared = EstimatorComparison.run(shipped_pairs("style", limit=6), traces=2, prior=1)
+    >>> from bvpo_analysis import EstimatorComparison, load_model, shipped_pairs
+    >>> compared = EstimatorComparison.from_pairs(load_model(), shipped_pairs("style", limit=6), traces=2, prior=1)
     >>> [row.key for row in compared.rows()][:3]
     ['trace', 'pooled_2', 'coupled_2']
 
@@ -34,9 +34,10 @@ from bvpo_analysis.errors import InputError
 from bvpo_analysis.estimators import ESTIMATORS, EmptyTrace, Estimator, Generated, Sum, Trace, available, mix, totals_of
 from bvpo_analysis.estimators.base import Needs
 from bvpo_analysis.lrm.formats import EmptyMode
-from bvpo_analysis.lrm.loading import ReasoningModel, load_model
+from bvpo_analysis.lrm.loading import ReasoningModel, as_model
 from bvpo_analysis.moments import JointMoments, jackknife_estimate, joint_moments
 from bvpo_analysis.objectives import DPO, Objective
+from bvpo_analysis.preferences.rows import as_pairs
 from bvpo_analysis.records import VARIANTS, Estimate, Floats, PairLogProbs, PreferencePair, ScoreSet
 from bvpo_analysis.scores import score_pairs
 from bvpo_analysis.study import require_identified
@@ -120,10 +121,10 @@ class EstimatorComparison:
     combined_cost: Cost
 
     @classmethod
-    def run(
+    def from_pairs(
         cls,
-        pairs: Sequence[PreferencePair],
-        lrm: ReasoningModel | None = None,
+        model: ReasoningModel | str | Path | None,
+        pairs: Sequence[PreferencePair] | str | Path,
         *,
         objective: Objective | None = None,
         traces: int = 4,
@@ -137,17 +138,16 @@ class EstimatorComparison:
         """Score everything the estimators need and take joint moments, at the reference.
 
         Args:
-            pairs: preference pairs.
-            lrm: the model; the one in the box when not given.
+            model, pairs: as for :meth:`bvpo_analysis.study.Study.from_pairs`.
             objective: the loss; DPO with beta = 0.1 when not given.
             traces: posterior traces per answer to use.
             prior: prior traces per pair to use; three, or as many as every pair has, when not given.
-            empty_mode, parameters, engine, blocks, label: as for :meth:`bvpo_analysis.study.Study.run`.
+            empty_mode, parameters, engine, blocks, label: as for :meth:`bvpo_analysis.study.Study.from_pairs`.
 
         Raises:
             InputError: the inputs do not identify the target, or a pair has fewer prior traces than asked for.
         """
-        lrm = lrm if lrm is not None else load_model()
+        lrm, pairs = as_model(model), as_pairs(pairs)
         loss: Objective = objective if objective is not None else DPO()
         require_identified(pairs, lrm, loss, traces=traces)
         fewest = min(len(pair.prior_traces) for pair in pairs)

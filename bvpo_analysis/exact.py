@@ -155,11 +155,11 @@ def load_table(regime: str) -> ExactTable:
 def compute_table(lrm: ReasoningModel, regime: str, objective: Objective) -> ExactTable:
     """Enumerate all traces of all shipped pairs of a regime."""
     pairs = shipped_pairs(regime)
-    study = Study.run(pairs, lrm, objective=objective, enumerate_traces=shipped_traces, label=f"exact {regime}")
+    study = Study.from_pairs(lrm, pairs, objective=objective, enumerate_traces=shipped_traces, label=f"exact {regime}")
     estimators = Trace(objective), EmptyTrace(objective), Marginal(objective)
     sample = enumerated_moments(study.scores, *estimators, as_sample=True)
     prompts = _prompt_table(study.scores, objective)
-    return ExactTable(lrm.fingerprint, pairs_fingerprint(pairs), repr(objective), study.moments, sample, prompts)
+    return ExactTable(lrm.fingerprint, pairs_fingerprint(pairs), repr(objective), study.whole, sample, prompts)
 
 
 def _prompt_table(scores: ScoreSet, objective: Objective) -> dict[str, PromptMoments]:

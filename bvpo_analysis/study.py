@@ -1,8 +1,8 @@
 """``Study``: score a model on preference pairs once, then ask it anything that is algebra on the scores.
 
-    >>> from bvpo_analysis import Study, shipped_pairs
-    >>> study = Study.run(shipped_pairs("correct", limit=8), traces=2)
-    >>> study.alpha(batch_size=16).name
+    >>> from bvpo_analysis import Study, load_model, shipped_pairs
+    >>> study = Study.from_pairs(load_model(), shipped_pairs("correct", limit=8), traces=2)
+    >>> study.optimal_alpha(batch_size=16).name
     'alpha_star.population.B16.K1.kappa1'
 
 Two ways to get the target: at its reference, a model's own trace-based gradient is unbiased for the marginal gradient,
@@ -21,11 +21,11 @@ from bvpo_analysis.cost import Architecture, Cost, Measure, exact_mean_cost, mea
 from bvpo_analysis.errors import InputError
 from bvpo_analysis.estimators import EmptyTrace, Generated, Marginal, Trace, mean_coefficients, totals_of
 from bvpo_analysis.lrm.formats import EmptyMode
-from bvpo_analysis.lrm.loading import ReasoningModel, load_model
+from bvpo_analysis.lrm.loading import ReasoningModel, as_model
 from bvpo_analysis.moments import GradientLaw, Moments, enumerated_moments, population_moments
 from bvpo_analysis.objectives import DPO, Objective
 from bvpo_analysis.planner import Criterion, Plan, PlanResult, plan
-from bvpo_analysis.preferences.rows import require_traces
+from bvpo_analysis.preferences.rows import as_pairs, require_traces
 from bvpo_analysis.records import Alpha, Estimate, PreferencePair, ScoreSet
 from bvpo_analysis.scores import BlockFolder, score_pairs
 from bvpo_analysis.scores.plan import TraceEnumerator
@@ -85,20 +85,20 @@ class Study:
     Attributes:
         objective: the loss.
         scores: inner products and log-probabilities.
-        moments: moments of the whole gradient.
-        by_group: moments restricted to each parameter group.
+        whole: moments of the whole gradient, as replicates; :meth:`moments` shows them as a table.
+        by_group: the same restricted to each parameter group.
     """
 
     objective: Objective
     scores: ScoreSet
-    moments: Moments
+    whole: Moments
     by_group: Mapping[str, Moments]
 
     @classmethod
-    def run(
+    def from_pairs(
         cls,
-        pairs: Sequence[PreferencePair],
-        lrm: ReasoningModel | None = None,
+        model: ReasoningModel | str | Path | None,
+        pairs: Sequence[PreferencePair] | str | Path,
         *,
         objective: Objective | None = None,
         traces: int = 4,
@@ -113,8 +113,9 @@ class Study:
         """Score the pairs and take moments.
 
         Args:
-            pairs: preference pairs.
-            lrm: the model; the one in the box when not given.
+            model: a model of :func:`bvpo_analysis.load_model`, or the directory or hub id of one; None is the model
+                in the box.
+            pairs: preference pairs, or the path of a file of them.
             objective: the loss; DPO with beta = 0.1 when not given.
             traces: posterior traces per answer to use (1 leaves the trace/data split and M1 unidentified).
             enumerate_traces: enumerate all traces instead; then every number is exact for the given pairs.
@@ -126,9 +127,10 @@ class Study:
             label: text of the progress bar.
 
         Raises:
-            InputError: the inputs do not identify the target (see :func:`require_identified`).
+            InputError: model or pairs that cannot be read, or the inputs do not identify the target (see
+                :func:`require_identified`).
         """
-        lrm = lrm if lrm is not None else load_model()
+        lrm, pairs = as_model(model), as_pairs(pairs)
         loss: Objective = objective if objective is not None else DPO()
         trace, empty, marginal = Trace(loss), EmptyTrace(loss), Marginal(loss)
         exact = enumerate_traces is not None
@@ -168,18 +170,18 @@ class Study:
             ValueError: unknown target, or one that the data do not identify.
         """
         if target == "population":
-            return self.moments.population(batch_size, traces)
+            return self.whole.population(batch_size, traces)
         if target == "per_prompt":
-            return self.moments.per_prompt(traces)
+            return self.whole.per_prompt(traces)
         raise ValueError(f"unknown target {target!r}; choose 'population' or 'per_prompt'")
 
-    def alpha(
+    def optimal_alpha(
         self, *, batch_size: float = 16, traces: int = 1, kappa: float = 1.0, target: str = "population"
     ) -> Alpha:
         """The optimal mixing weight for a named target."""
         return mixing.optimal_alpha(self.law(target, batch_size=batch_size, traces=traces), kappa)
 
-    def error(
+    def mse(
         self,
         alpha: float,
         *,
@@ -191,7 +193,7 @@ class Study:
         """E|g_c - mu|^2 at a fixed weight (variance weighted by kappa)."""
         return mixing.error(self.law(target, batch_size=batch_size, traces=traces), alpha, kappa)
 
-    def error_curve(
+    def mse_curve(
         self, *, batch_size: float = 16, traces: int = 1, kappa: float = 1.0, points: int = 101
     ) -> pd.DataFrame:
         """MSE(alpha) on [0, 1] with its parts: alpha, bias_sq, trace_var, data_var, mse, mse_low, mse_high."""
@@ -220,7 +222,7 @@ class Study:
         rows = []
         for size in batch_sizes:
             for kappa in kappas:
-                alpha = self.alpha(batch_size=size, traces=traces, kappa=kappa)
+                alpha = self.optimal_alpha(batch_size=size, traces=traces, kappa=kappa)
                 rows.append(
                     {
                         "batch_size": size,
@@ -236,7 +238,7 @@ class Study:
 
     def costs(self, architecture: Architecture | None = None) -> tuple[Cost, Cost]:
         """Mean cost of one trace pair and of one empty-trace pair; operations need the architecture."""
-        mean = exact_mean_cost if self.moments.exact else mean_cost
+        mean = exact_mean_cost if self.whole.exact else mean_cost
         kinds = (
             (Trace(self.objective), Generated(posterior=2)),
             (EmptyTrace(self.objective), Generated(empty=2)),
@@ -278,15 +280,14 @@ class Study:
             InputError: no budget and no plan in use, or a budget that does not pay for one prompt.
 
         Example:
-            >>> from bvpo_analysis import shipped_pairs
-            >>> from bvpo_analysis.planner import Plan
-            >>> study = Study.run(shipped_pairs("correct", limit=8), traces=2)
+            >>> from bvpo_analysis import Plan, load_model, shipped_pairs
+            >>> study = Study.from_pairs(load_model(), shipped_pairs("correct", limit=8), traces=2)
             >>> study.plan(present=Plan(16, 1, 0.5)).best.batch_size >= 16
             True
         """
         trace, empty = (cost.of(measure) for cost in self.costs(architecture))
         return plan(
-            self.moments,
+            self.whole,
             trace,
             empty,
             budget,

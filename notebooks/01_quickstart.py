@@ -34,8 +34,8 @@ print(pairs[0].prompt[0]["content"], pairs[0].chosen, pairs[0].rejected, sep="\n
 # One call scores every sequence once, with four posterior traces per answer. Everything after it is algebra.
 
 # %%
-study = Study.run(pairs, lrm, traces=4)
-alpha = study.alpha(batch_size=16)
+study = Study.from_pairs(lrm, pairs, traces=4)
+alpha = study.optimal_alpha(batch_size=16)
 print(alpha.name, "=", alpha.estimate)
 
 # %% [markdown]
@@ -44,12 +44,12 @@ print(alpha.name, "=", alpha.estimate)
 
 # %%
 for weight in (0.0, 0.5, alpha.recommended, 1.0):
-    print(f"alpha = {weight:.2f}: MSE = {study.error(weight, batch_size=16)}")
+    print(f"alpha = {weight:.2f}: MSE = {study.mse(weight, batch_size=16)}")
 
 # %%
 with paper_style():
     figure, ax = new_figure()
-    plot_mse_alpha(study.error_curve(batch_size=16), ax)
+    plot_mse_alpha(study.mse_curve(batch_size=16), ax)
 figure
 
 # %% [markdown]
@@ -65,7 +65,7 @@ figure
 # Against each prompt's own marginal gradient (target M1), only trace noise counts, and $g_t$ deserves more weight.
 
 # %%
-per_prompt = study.alpha(target="per_prompt")
+per_prompt = study.optimal_alpha(target="per_prompt")
 print(per_prompt.name, "=", per_prompt.estimate)
 
 # %% [markdown]
@@ -75,12 +75,12 @@ print(per_prompt.name, "=", per_prompt.estimate)
 from bvpo_analysis.exact import shipped_traces
 
 few = pairs[:16]
-exact = Study.run(few, lrm, enumerate_traces=shipped_traces).alpha(target="per_prompt").estimate.value
-sampled = Study.run(few, lrm, traces=4).alpha(target="per_prompt").estimate
+exact = Study.from_pairs(lrm, few, enumerate_traces=shipped_traces).optimal_alpha(target="per_prompt").estimate.value
+sampled = Study.from_pairs(lrm, few, traces=4).optimal_alpha(target="per_prompt").estimate
 print(f"exact {exact:.3f}, estimated from 4 traces per answer {sampled}")
 
 # %%
-mse = {weight: study.error(weight, batch_size=16).value for weight in (0.0, 0.5, alpha.recommended, 1.0)}
+mse = {weight: study.mse(weight, batch_size=16).value for weight in (0.0, 0.5, alpha.recommended, 1.0)}
 assert min(mse, key=mse.get) == alpha.recommended
 assert alpha.recommended_low < alpha.recommended < alpha.recommended_high
 assert per_prompt.estimate.value > alpha.estimate.value

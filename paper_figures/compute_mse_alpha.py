@@ -21,7 +21,7 @@ def main() -> None:
     found = {}
     for regime in REGIMES:
         pairs = shipped_pairs(regime)
-        study = Study.run(pairs, lrm, traces=TRACES, label=regime)
+        study = Study.from_pairs(lrm, pairs, traces=TRACES, label=regime)
         core = study_results(
             study,
             pairs,

@@ -19,17 +19,17 @@ PAIRS = shipped_pairs("correct", limit=6)
 
 @pytest.fixture(scope="module")
 def compared(lrm):
-    return EstimatorComparison.run(PAIRS, lrm, traces=2, prior=3)
+    return EstimatorComparison.from_pairs(lrm, PAIRS, traces=2, prior=3)
 
 
 @pytest.fixture(scope="module")
 def study(lrm):
-    return Study.run(PAIRS, lrm, traces=2)
+    return Study.from_pairs(lrm, PAIRS, traces=2)
 
 
 def test_gt_and_ge_have_the_moments_of_a_study(compared, study):
     """Catches a total of another estimator and rows that are shifted by the further sequences."""
-    ours, theirs = compared.joint.pair("trace", "empty"), study.moments
+    ours, theirs = compared.joint.pair("trace", "empty"), study.whole
     for name in ("bias_e_sq", "var_t", "var_e", "cov_te", "var_diff", "cov_t_diff", "trace_var", "prompt_bias_e_sq"):
         np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-5, atol=1e-7, err_msg=name)
 
@@ -39,7 +39,7 @@ def test_cosines_are_those_of_a_study_and_known_where_the_bias_is(compared, stud
     rows = {row.key: row for row in compared.rows()}
     for key in compared.joint.unbiased:
         assert (rows[key].cosine.value, rows[key].cosine.method) == (1.0, "exact")
-    found, expected = rows["empty"].cosine, mixing.cosine_to_target(study.moments)
+    found, expected = rows["empty"].cosine, mixing.cosine_to_target(study.whole)
     assert found.method == expected.method
     for name in ("value", "se", "ci_low", "ci_high"):
         assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-4, nan_ok=True), name
@@ -119,19 +119,19 @@ def test_the_best_combination_is_no_worse_than_its_parts(compared):
 )
 def test_what_the_data_do_not_allow(lrm, change, options, says):
     with pytest.raises(InputError, match=says):
-        EstimatorComparison.run([replace(pair, **change) for pair in PAIRS], lrm, **({"traces": 2} | options))
+        EstimatorComparison.from_pairs(lrm, [replace(pair, **change) for pair in PAIRS], **({"traces": 2} | options))
 
 
 def test_a_combination_generates_what_its_members_take(lrm):
     """Catches prior traces that are charged to a combination in which no estimator takes any."""
-    found = EstimatorComparison.run(PAIRS[:4], lrm, traces=1, prior=1)
+    found = EstimatorComparison.from_pairs(lrm, PAIRS[:4], traces=1, prior=1)
     assert "pooled_4" not in found.joint.names
     assert np.atleast_1d(found.combined_cost.sequences_sampled)[0] == 4  # two answers with traces, two without
 
 
 def test_without_prior_traces_there_are_no_pools(lrm):
     pairs = [replace(pair, prior_traces=()) for pair in PAIRS]
-    found = EstimatorComparison.run(pairs, lrm, traces=1, objective=DPO(0.5))
+    found = EstimatorComparison.from_pairs(lrm, pairs, traces=1, objective=DPO(0.5))
     assert set(found.joint.names) == {"trace", "empty", "empty_shared", "empty_generated", "short"}
 
 

@@ -197,6 +197,26 @@ def load_model(
     return ReasoningModel(name, model, assembler, weights_fingerprint(model), options, commit, tuple(notes))
 
 
+def as_model(model: ReasoningModel | str | Path | None) -> ReasoningModel:
+    """A loaded model as it is; a path, a hub id or None (the model in the box) as :func:`load_model` takes it.
+
+    Raises:
+        InputError: anything else, or nothing loadable at the path.
+
+    Example:
+        >>> as_model(load_model()).name
+        'the reasoning model in the box'
+    """
+    if isinstance(model, ReasoningModel):
+        return model
+    if model is None or isinstance(model, str | Path):
+        return load_model(model)
+    raise InputError(
+        f"a reasoning model is expected first, got {type(model).__name__}; give the directory or hub id of one, or "
+        "what load_model returns"
+    )
+
+
 def _refuse_what_cannot_load(source: str, options: ModelOptions) -> bool:
     """Whether to stay off the network; refuses what is neither a folder of safetensors nor could be a hub id."""
     folder = Path(source).expanduser()

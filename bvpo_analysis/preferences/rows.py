@@ -192,6 +192,27 @@ def read_pairs(
     return read_file(source, format=format, limit=limit, one_per_prompt=one_per_prompt).pairs
 
 
+def as_pairs(pairs: Sequence[PreferencePair] | str | Path) -> Sequence[PreferencePair]:
+    """Preference pairs as they are, or read from the file that is named.
+
+    Raises:
+        InputError: neither; or a file that cannot be read.
+
+    Example:
+        >>> from bvpo_analysis.preferences import shipped_pairs
+        >>> len(as_pairs(shipped_pairs("style", limit=3)))
+        3
+    """
+    if isinstance(pairs, str | Path):
+        return read_pairs(pairs)
+    if not (isinstance(pairs, list | tuple) and all(isinstance(pair, PreferencePair) for pair in pairs)):
+        raise InputError(
+            f"preference pairs are expected second, got {type(pairs).__name__}; give the path of a file, or what "
+            "read_pairs or shipped_pairs returns"
+        )
+    return pairs
+
+
 def write_pairs(path: str | Path, pairs: Iterable[PreferencePair]) -> None:
     """Write native rows, one per line, whole or not at all.
 

@@ -246,9 +246,9 @@ def _scored(
     place = BlockFolder(blocks, shard or Shard(), meeting.synchronise if meeting is not None else None)
     exact = config.traces == "exact"
     try:
-        return Study.run(
-            inputs.pairs,
+        return Study.from_pairs(
             inputs.lrm,
+            inputs.pairs,
             objective=config.objective,
             traces=1 if exact else int(config.traces),
             enumerate_traces=shipped_traces if exact else None,
@@ -281,9 +281,9 @@ def _compared(config: ReportConfig, inputs: Inputs, folder: Path) -> EstimatorCo
     pairs = inputs.pairs[: config.compare]
     if config.traces == "exact" or len(pairs) < FEWEST_COMPARED or too_large_to_compare(inputs):
         return None
-    return EstimatorComparison.run(
-        pairs,
+    return EstimatorComparison.from_pairs(
         inputs.lrm,
+        pairs,
         objective=config.objective,
         traces=int(config.traces),
         empty_mode=config.empty_mode,

@@ -30,10 +30,8 @@ def sections_of(
     """The sections that are data: estimators and budgets first, then what is judged and measured once and for all."""
     present = Plan(batch_size, 1, 0.5)
     sections = [plan_section(study.plan(present=present, kappa=kappa))]
-    if study.moments.exact:
-        rows = compare_at_equal_budget(
-            pair_contenders(study.moments, *study.costs()), batch_size=batch_size, kappa=kappa
-        )
+    if study.whole.exact:
+        rows = compare_at_equal_budget(pair_contenders(study.whole, *study.costs()), batch_size=batch_size, kappa=kappa)
         logs = [pair.log_probs for pair in study.scores.pairs]
         weights = weights_section([summarise_weights(weight_diagnostics(logs, "posterior"))])
         sections = [equal_budget_section(rows, batch_size=batch_size), *sections, weights]

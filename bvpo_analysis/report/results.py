@@ -110,7 +110,7 @@ def study_results(
         file: what was left out of the data when they were read.
         notes: further alerts of the level "note".
     """
-    moments, law = study.moments, study.law(batch_size=batch_size)
+    moments, law = study.whole, study.law(batch_size=batch_size)
     alpha = mixing.optimal_alpha(law, kappa)
     return jsonable(
         {
@@ -122,7 +122,7 @@ def study_results(
             "estimators": _estimator_rows(moments, batch_size, kappa),
             "targets": _target_rows(moments, exact, batch_size, kappa),
             "alpha_grid": study.alpha_grid().to_dict("records"),
-            "curve": study.error_curve(batch_size=batch_size, kappa=kappa).to_dict("records"),
+            "curve": study.mse_curve(batch_size=batch_size, kappa=kappa).to_dict("records"),
             "groups": _group_rows(study, batch_size, kappa),
             "identified": _identified_rows(moments, pairs),
             "exact": None
@@ -149,8 +149,8 @@ def _headline(study: Study, law: GradientLaw, alpha: Alpha, batch_size: int, kap
     ]
     # What an empty trace or a larger batch is worth presumes an unbiased g_t.
     unbiased = bool(law.bias_t_sq[0] <= 1e-12 * law.var_t[0])
-    worth = mixing.traces_worth(study.moments) if unbiased and study.moments.identifies_trace_variance else None
-    instead = mixing.twice_the_prompts_instead(study.moments, batch_size, kappa)
+    worth = mixing.traces_worth(study.whole) if unbiased and study.whole.identifies_trace_variance else None
+    instead = mixing.twice_the_prompts_instead(study.whole, batch_size, kappa)
     return {
         "alpha": alpha,
         "verdict": _verdict(alpha, instead),
@@ -217,19 +217,19 @@ def _alerts(
         alerts.append({"level": level, "text": text})
 
     width = alpha.estimate.ci_high - alpha.estimate.ci_low
-    if not alpha.degenerate and not study.moments.exact:
+    if not alpha.degenerate and not study.whole.exact:
         if alpha.confidence_set != "interval":
             add("warning", f"The Fieller set of alpha* is a {alpha.confidence_set}: these data do not bound it.")
         elif width > 0.5:
             add("warning", f"The interval of alpha* is {width:.2f} wide, more than 0.5; add prompts before using it.")
-    if len(pairs) < CHECKED_FROM and not study.moments.exact:
+    if len(pairs) < CHECKED_FROM and not study.whole.exact:
         add("warning", f"Only {len(pairs)} prompts; the coverage of the intervals was checked from {CHECKED_FROM} on.")
-    squared_bias = float(study.moments.bias_e_sq[0])
+    squared_bias = float(study.whole.bias_e_sq[0])
     if squared_bias <= 0:
         add("warning", f"The unbiased estimate of |b_e|^2 is {squared_bias:.2g}, not positive: bias is within noise.")
-    elif not study.moments.exact and score_estimate(study.moments.bias_e_sq, study.moments.bias_noise).ci_low <= 0:
+    elif not study.whole.exact and score_estimate(study.whole.bias_e_sq, study.whole.bias_noise).ci_low <= 0:
         add("note", "The interval of |b_e|^2 contains 0; alpha* at large batch sizes is uncertain.")
-    if not study.moments.identifies_trace_variance:
+    if not study.whole.identifies_trace_variance:
         add("note", "One trace per answer: trace noise and data noise cannot be told apart, and M1 is not identified.")
     spread = study.per_pair()[["prompt_id", "trace_variance"]].dropna()
     if len(spread) and (total := float(spread["trace_variance"].sum())) > 0:
@@ -243,14 +243,14 @@ def _alerts(
     copied = sum(pair.empty_answers == "copied" for pair in pairs)
     if copied:
         add("note", f"{copied} of {len(pairs)} pairs have no empty-trace answers of their own; y' = y was used.")
-    if study.moments.exact and (flag := enumeration_flag([pair.log_probs for pair in study.scores.pairs])) is not None:
+    if study.whole.exact and (flag := enumeration_flag([pair.log_probs for pair in study.scores.pairs])) is not None:
         add(flag.level, flag.text)
     for text in sorted({text for pair in pairs if (text := SamplingLaw.from_meta(pair.meta).alert) is not None}):
         add("warning", text)
     if kappa != 1:
         add("note", f"kappa = {kappa:g}: every MSE on this page is bias^2 + kappa x variance.")
     named = {str(pair.meta["policy"]) for pair in pairs if "policy" in pair.meta}
-    if policy is not None and named - {policy} and not study.moments.exact:
+    if policy is not None and named - {policy} and not study.whole.exact:
         add(
             "warning",
             f"The rows name another policy ({sorted(named - {policy})[0]}) than the model under study ({policy}): "
@@ -357,7 +357,7 @@ def _group_rows(study: Study, batch_size: int, kappa: float) -> list[dict[str, A
     cases = list(zip(study.scores.groups, study.scores.parameters, strict=True))
     rows = []
     for name, size in [*cases, ("all", sum(study.scores.parameters))]:
-        moments = study.moments if name == "all" else study.by_group[name]
+        moments = study.whole if name == "all" else study.by_group[name]
         law = moments.population(batch_size)
         rows.append(
             {

@@ -26,7 +26,7 @@ def label_noise_section(study: Study, batch_size: int, kappa: float, *, own_answ
         own_answers: whether every pair has empty-trace answers, and so labels, of its own.
     """
     kind: Literal["own", "copied"] = "own" if own_answers else "copied"
-    effects = label_noise_effects(study.moments, batch_size, empty_answers=kind, kappa=kappa)
+    effects = label_noise_effects(study.whole, batch_size, empty_answers=kind, kappa=kappa)
     columns: list[tuple[str, Kind]] = [
         ("share of labels flipped", "number"),
         ("variance of g_t", "estimate"),

@@ -35,12 +35,12 @@ def at(share, *, regime="valid", dtype=torch.float32, **options):
 def test_moments_are_those_of_a_study_of_the_same_model():
     reference, trained, pairs, _ = setting()
     point = at(1.0).point
-    study = Study.run(pairs, trained, enumerate_traces=shipped_traces, reference=reference)
-    m = study.moments
+    study = Study.from_pairs(trained, pairs, enumerate_traces=shipped_traces, reference=reference)
+    m = study.whole
     for name in ("target_sq", "bias_t_sq", "bias_e_sq", "prompt_bias_t_sq", "prompt_bias_e_sq", "trace_var"):
         assert getattr(point, name) == pytest.approx(float(getattr(m, name)[0]), rel=1e-4), name
-    assert point.alpha == pytest.approx(study.alpha(batch_size=16).estimate.value, rel=1e-5)
-    assert point.alpha_prompt == pytest.approx(study.alpha(target="per_prompt").estimate.value, rel=1e-5)
+    assert point.alpha == pytest.approx(study.optimal_alpha(batch_size=16).estimate.value, rel=1e-5)
+    assert point.alpha_prompt == pytest.approx(study.optimal_alpha(target="per_prompt").estimate.value, rel=1e-5)
     assert point.stale.bias_population**2 == pytest.approx(point.bias_t_sq, rel=1e-6)
     assert point.stale.bias_prompts**2 == pytest.approx(point.prompt_bias_t_sq, rel=1e-6)
     assert point.ess_share < 1

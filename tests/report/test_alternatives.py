@@ -13,7 +13,7 @@ def column(section, label):
 
 def test_every_estimator_is_listed_with_its_numbers(lrm):
     """Catches a column of another number and a row that is left out."""
-    compared = EstimatorComparison.run(shipped_pairs("correct", limit=6), lrm, traces=2, prior=1)
+    compared = EstimatorComparison.from_pairs(lrm, shipped_pairs("correct", limit=6), traces=2, prior=1)
     section, rows = estimators_section(compared, 16), {row.label: row for row in compared.rows()}
     assert column(section, "Variance") == {label: row.variance for label, row in rows.items()}
     assert column(section, "Squared bias") == {label: row.bias_sq for label, row in rows.items()}

@@ -136,11 +136,11 @@ def test_results_are_strict_json_and_say_what_they_refer_to(first, lrm):
 def test_results_are_those_of_the_python_interface(first, lrm):
     results = strict_json(first[0] / "results.json")
     pairs = build.choose_pairs(shipped_pairs("correct"), 8, 0)
-    study = Study.run(pairs, lrm, traces=2)
-    alpha = study.alpha(batch_size=16)
+    study = Study.from_pairs(lrm, pairs, traces=2)
+    alpha = study.optimal_alpha(batch_size=16)
     assert results["headline"]["alpha"]["estimate"]["value"] == alpha.estimate.value
     assert results["headline"]["alpha"]["recommended"] == alpha.recommended
-    assert results["moments"]["var_t"]["value"] == float(study.moments.var_t[0])
+    assert results["moments"]["var_t"]["value"] == float(study.whole.var_t[0])
 
 
 def test_the_table_of_pairs_has_a_row_per_pair(first):

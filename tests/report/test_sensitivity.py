@@ -10,7 +10,7 @@ from bvpo_analysis.study import Study
 
 @pytest.fixture(scope="module")
 def study(lrm):
-    return Study.run(shipped_pairs("correct", limit=10), lrm, traces=2)
+    return Study.from_pairs(lrm, shipped_pairs("correct", limit=10), traces=2)
 
 
 def test_without_flips_everything_is_as_measured(study):
@@ -22,8 +22,8 @@ def test_without_flips_everything_is_as_measured(study):
     assert clean[1].value == pytest.approx(law.var_t[0])
     assert clean[3].value == pytest.approx(0.0, abs=1e-12)
     assert clean[4].value == pytest.approx(mixing.error(law, 1.0).value)
-    assert clean[5].estimate.value == pytest.approx(study.alpha(batch_size=8).estimate.value)
-    assert all(row[1].value > clean[1].value for row in flipped) == (study.moments.target_sq[0] > 0)
+    assert clean[5].estimate.value == pytest.approx(study.optimal_alpha(batch_size=8).estimate.value)
+    assert all(row[1].value > clean[1].value for row in flipped) == (study.whole.target_sq[0] > 0)
 
 
 def test_narrower_intervals_take_more_prompts(study):
@@ -46,5 +46,5 @@ def test_every_group_has_its_weight(study):
 
 
 def test_few_groups_have_no_table(lrm):
-    found = Study.run(shipped_pairs("correct", limit=6), lrm, traces=1, parameters=r"layers\.0")
+    found = Study.from_pairs(lrm, shipped_pairs("correct", limit=6), traces=1, parameters=r"layers\.0")
     assert group_weights_section(found, 8, 1.0) is None
