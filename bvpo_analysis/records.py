@@ -97,6 +97,7 @@ class PairLogProbs:
         variants: [2] rows (chosen, rejected) of other trace-less or short-trace sequences, by name (see ``VARIANTS``).
         length: [m] tokens of the whole sequence, prompt and everything else that is given included; what a pass over
             it costs. ``tokens`` where not given, as for models without prompts.
+        log_prob_answer_ref: [m] the answer part of ``log_prob_ref``; empty where it was not kept.
     """
 
     prompt_id: str
@@ -114,6 +115,7 @@ class PairLogProbs:
     trace_only: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     variants: Mapping[str, Ints] = field(default_factory=dict)
     length: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    log_prob_answer_ref: Floats = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
         if len(self.length) == 0:

@@ -33,7 +33,8 @@ class Needs:
         trace_only: whether it takes the prior traces without an answer too.
         variants: names of further sequences that it takes, see :data:`bvpo_analysis.records.VARIANTS`.
         draws: whether the trace draws must be "sampled" or "enumerated", or may be either.
-        at_reference: whether it is defined only where the policy is its reference.
+        at_reference: whether it is defined only where the policy is its reference, or where the reference's
+            probabilities of the answers are known.
 
     Example:
         >>> from bvpo_analysis.testing import toy_pair
@@ -64,7 +65,8 @@ class Needs:
         for name in self.variants:
             if name not in pair.variants:
                 return f"{prompt}: its sequences {name!r} were not scored"
-        if self.at_reference and not np.array_equal(pair.log_prob, pair.log_prob_ref):
+        known = len(pair.log_prob_answer_ref) > 0 or np.array_equal(pair.log_prob, pair.log_prob_ref)
+        if self.at_reference and not known:
             return f"{prompt} is not at its reference, and the weights of the pool need the reference's own"
         return ""
 

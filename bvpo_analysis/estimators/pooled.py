@@ -25,11 +25,18 @@ class Pooled(Estimator):
     unbiased for mu there, and with independent posterior traces its variance is at most that of g_t.
 
     The prior traces must be fresh draws, made without sight of any answer: other completions sampled for the prompt are
-    posterior traces of their own answers. Off the reference the posterior trace and the weights belong to different
-    policies and exactness is lost, so it is refused; use ``KMarginal`` or ``JackknifeMarginal`` there.
+    posterior traces of their own answers.
 
-    A reference-free loss has coefficients that vary with log pi(y | x), here the log of the mean weight of the pool
-    over the tokens of the answer as in ``Marginal``: consistent as M grows, with bias O(1/M) and not unbiased.
+    Off the reference the pool stays a draw from the reference, so member k has the probability q_k, proportional to
+    pi_ref(y | x, r_k), of being the posterior trace, and E sum_k q_k e^{rho_k} = pi_theta(y | x) / pi_ref(y | x) with
+    rho_k = log pi_theta(r_k, y | x) - log pi_ref(r_k, y | x), again exactly. As in ``KMarginal`` hhat is the log of this
+    sum and w_k proportional to q_k e^{rho_k}: consistent for mu as M grows, with bias O(1/M), and g_t at M = 1. This
+    needs the reference's own log pi_ref(y | x, r_k) (``log_prob_answer_ref``); without them it is refused off the
+    reference.
+
+    A reference-free loss has coefficients that vary with log pi(y | x), here the log of the mean of
+    pi_theta(r_k, y | x) / pi_ref(r_k | x) over the pool, per token of the answer as in ``Marginal``: consistent as M
+    grows, with bias O(1/M) and not unbiased, at the reference too.
 
     With R draws and N prior traces there are min(R, floor(N / (M - 1))) realisations, each with prior traces of its
     own, hence independent given the data. M = 1 is g_t for DPO and IPO.
@@ -39,7 +46,8 @@ class Pooled(Estimator):
         pool: M, the members of each side's pool.
 
     Raises:
-        ValueError: M < 1, fewer than M - 1 scored prior traces, enumerated draws, or a pair off its reference.
+        ValueError: M < 1, fewer than M - 1 scored prior traces, enumerated draws, or a pair off its reference without
+            the reference's probabilities of the answers.
 
     Example:
         >>> from bvpo_analysis.objectives import DPO
@@ -60,9 +68,12 @@ class Pooled(Estimator):
         """One row per posterior draw with prior traces of its own, [min(R, N // (M - 1)), m]."""
         self.needs.check(pair)
         members = self.members(pair)
-        weights = [LogWeights.of(pair.log_prob_answer[members[..., side]]) for side in (0, 1)]
+        answer_ref = pair.log_prob_answer_ref if len(pair.log_prob_answer_ref) else pair.log_prob_answer
+        answer = answer_ref + (pair.log_prob - pair.log_prob_ref)
+        weights = [LogWeights.of(answer[members[..., side]]) for side in (0, 1)]
+        before = [LogWeights.of(answer_ref[members[..., side]]).log_mean for side in (0, 1)]
         tokens = pair.tokens_answer[members[:, 0]].astype(np.float64)
-        sides = [SequenceLogProbs(w.log_mean, w.log_mean, tokens[:, side]) for side, w in enumerate(weights)]
+        sides = [SequenceLogProbs(w.log_mean, before[side], tokens[:, side]) for side, w in enumerate(weights)]
         scalars = self.objective.coefficients(*sides)
         parts = [
             scatter(members[..., side], scalar[:, None] * w.shares, pair.size)
@@ -78,7 +89,7 @@ class Pooled(Estimator):
 
     @property
     def needs(self) -> Needs:
-        """One posterior trace per answer and M - 1 prior traces, sampled, at the reference."""
+        """One posterior trace per answer and M - 1 prior traces, sampled, with the reference's weights."""
         return Needs(posterior=1, prior=self.pool - 1, draws="sampled", at_reference=True)
 
     def members(self, pair: PairLogProbs) -> Ints:

@@ -137,7 +137,13 @@ def _variant(assembler: SequenceAssembler, pair: PreferencePair, name: str, side
     return assembler.with_trace(pair.prompt, " ".join(words[: len(words) // 2]), pair.answer(side))
 
 
-def pair_log_probs(plan: PairSequences, trace: Floats, answer: Floats, log_prob_ref: Floats) -> PairLogProbs:
+def pair_log_probs(
+    plan: PairSequences,
+    trace: Floats,
+    answer: Floats,
+    log_prob_ref: Floats,
+    log_prob_answer_ref: Floats | None = None,
+) -> PairLogProbs:
     """What estimators may look at, from the log-probabilities of a plan's sequences.
 
     The traces of the data are posterior traces of the reference: where they are enumerated, a draw has the probability
@@ -147,6 +153,7 @@ def pair_log_probs(plan: PairSequences, trace: Floats, answer: Floats, log_prob_
         plan: the sequences.
         trace, answer: [m] log pi_theta of the trace part and of the answer part.
         log_prob_ref: [m] log pi_ref of both together.
+        log_prob_answer_ref: [m] log pi_ref of the answer part, where an estimator needs it off the reference.
     """
     if plan.enumerated:
         sides = [np.exp(log_prob_ref[s] - np.logaddexp.reduce(log_prob_ref[s])) for s in plan.support]
@@ -169,4 +176,5 @@ def pair_log_probs(plan: PairSequences, trace: Floats, answer: Floats, log_prob_
         trace_only=plan.trace_only,
         variants=plan.variants,
         length=np.array([len(s.ids) for s in plan.sequences], dtype=np.int64),
+        log_prob_answer_ref=np.empty(0) if log_prob_answer_ref is None else log_prob_answer_ref,
     )

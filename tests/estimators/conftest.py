@@ -6,7 +6,7 @@ groups in file order then has one realisation (or one block of realisations) for
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -88,14 +88,23 @@ class Prompt:
         pair, scores = self.pair([(0, 0)], pools.ravel().tolist())
         return Realisations(prior[pools].prod(axis=1), estimator.coefficients(pair) @ scores)
 
-    def from_pools(self, estimator: Estimator, size: int, *, first: Floats | None = None) -> Realisations:
-        """An estimator on one trace pair with ``size`` prior traces; ``first`` [T, T] replaces the law of the pair."""
+    def from_pools(
+        self, estimator: Estimator, size: int, *, first: Floats | None = None, known: bool = False
+    ) -> Realisations:
+        """An estimator on one trace pair with ``size`` prior traces; ``first`` [T, T] replaces the law of the pair.
+
+        With ``known`` it is told the reference's probabilities of the answers.
+        """
         pairs, p = self.trace_pairs()
         p = p if first is None else first.ravel()
         prior = self.model.prior(self.ref)
         pools = list(itertools.product(range(self.traces), repeat=size))
         both = [(i, pool) for i in range(len(pairs)) for pool in pools]
-        pair, scores = self.pair([pairs[i] for i, _ in both], [r for _, pool in both for r in pool])
+        draws, others = [pairs[i] for i, _ in both], [r for _, pool in both for r in pool]
+        pair, scores = self.pair(draws, others)
+        if known:
+            before, _ = replace(self, theta=self.ref).pair(draws, others)
+            pair = replace(pair, log_prob_answer_ref=before.log_prob_answer)
         chance = np.array([p[i] * np.prod(prior[list(pool)]) for i, pool in both])
         return Realisations(chance, estimator.coefficients(pair) @ scores)
 

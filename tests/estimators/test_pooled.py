@@ -1,5 +1,6 @@
 """The pooled estimator by enumeration of every posterior trace and every pool of prior traces."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -112,6 +113,40 @@ def test_a_length_normalised_loss_takes_the_mean_weight_of_the_pool_per_token_of
     np.testing.assert_allclose(c[[2, 9, 10, 11]], slope / 5 * sides[1] / sides[1].sum(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("loss", REFERENCE_LOSSES, ids=repr)
+def test_off_the_reference_its_bias_falls_with_the_pool(off_reference, loss):
+    """Catches the policy's weights without the ratio of the traces, whose bias does not fall."""
+    for prompt in off_reference:
+        mu = prompt.target(loss)
+        bias = [np.linalg.norm(prompt.from_pools(Pooled(loss, m), m - 1, known=True).mean - mu) for m in (1, 2, 4, 8)]
+        assert (np.diff(bias) < 0).all()
+        assert bias[3] < 0.3 * bias[0]
+
+
+def test_off_the_reference_the_ratio_of_the_marginals_is_estimated_without_bias(off_reference):
+    """The identity behind it, E sum_k q_k e^{rho_k} = e^h; and a pool of one is g_t."""
+    for prompt in off_reference:
+        single = prompt.from_pools(Pooled(DPO(0.7), 1), 0, known=True)
+        np.testing.assert_allclose(single.g, prompt.from_draws(Trace(DPO(0.7)), 1).g, rtol=1e-12)
+        ratio = prompt.model.log_marginal(prompt.theta) - prompt.model.log_marginal(prompt.ref)
+        for size in (1, 2, 3):
+            for side in (0, 1):
+                assert mean_ratio(prompt, side, size) == pytest.approx(np.exp(ratio[side]), rel=1e-12)
+
+
+def mean_ratio(prompt, answer, size):
+    """E sum_k q_k e^{rho_k} over pools of one posterior and size - 1 prior traces, from the model's own tables."""
+    rho = prompt.model.log_probs(prompt.theta)[:, answer] - prompt.model.log_probs(prompt.ref)[:, answer]
+    weight = prompt.model.likelihood(prompt.ref, answer)
+    laws = [prompt.model.posterior(prompt.ref, answer), *[prompt.model.prior(prompt.ref)] * (size - 1)]
+    total = 0.0
+    for pool in itertools.product(range(prompt.traces), repeat=size):
+        k = list(pool)
+        chance = np.prod([law[r] for law, r in zip(laws, pool, strict=True)])
+        total += chance * weight[k] @ np.exp(rho[k]) / weight[k].sum()
+    return total
+
+
 def test_realisations_take_prior_traces_of_their_own():
     """Catches overlapping pools, a pool in another order, and more realisations than there are draws or pools."""
     log_prob = np.random.default_rng(1).normal(-4.0, 1.0, 21)
@@ -132,7 +167,7 @@ def test_tiny_probabilities_of_the_answer_do_not_underflow():
 
 
 def test_what_it_refuses(at_reference):
-    """Catches pools without enough prior traces, and exactness claimed off the reference."""
+    """Catches pools without enough prior traces, and weights of the wrong policy off the reference."""
     with pytest.raises(ValueError, match="pool must hold at least the posterior trace itself, got 0"):
         Pooled(DPO(), 0)
     with pytest.raises(ValueError, match="'toy' has 3 scored prior traces, 4 are needed"):
