@@ -10,25 +10,38 @@ so sampled traces suffice; where all traces can be enumerated, everything is exa
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from bvpo_analysis import mixing
+from bvpo_analysis import figures, mixing
 from bvpo_analysis.cost import Architecture, Cost, Measure, exact_mean_cost, mean_cost, pair_cost
+from bvpo_analysis.display import drawn, study_html
 from bvpo_analysis.errors import InputError
-from bvpo_analysis.estimators import EmptyTrace, Generated, Marginal, Trace, mean_coefficients, totals_of
+from bvpo_analysis.estimators import EmptyTrace, Generated, Marginal, Trace, totals_of
 from bvpo_analysis.lrm.formats import EmptyMode
 from bvpo_analysis.lrm.loading import ReasoningModel, as_model
 from bvpo_analysis.moments import GradientLaw, Moments, enumerated_moments, population_moments
 from bvpo_analysis.objectives import DPO, Objective
 from bvpo_analysis.planner import Criterion, Plan, PlanResult, plan
-from bvpo_analysis.preferences.rows import as_pairs, require_traces
+from bvpo_analysis.preferences.rows import as_pairs, common_traces, require_traces
 from bvpo_analysis.records import Alpha, Estimate, PreferencePair, ScoreSet
 from bvpo_analysis.scores import BlockFolder, score_pairs
 from bvpo_analysis.scores.plan import TraceEnumerator
+from bvpo_analysis.tables import (
+    alpha_grid_table,
+    estimator_rows,
+    frame,
+    group_rows,
+    jsonable,
+    moments_table,
+    mse_curve_table,
+    per_pair_table,
+)
 
 BATCH_SIZES: tuple[int, ...] = tuple(2**i for i in range(11))
 """Default grid of batch sizes, 1 ... 1024."""
@@ -101,7 +114,7 @@ class Study:
         pairs: Sequence[PreferencePair] | str | Path,
         *,
         objective: Objective | None = None,
-        traces: int = 4,
+        traces: int | None = None,
         enumerate_traces: TraceEnumerator | None = None,
         reference: ReasoningModel | None = None,
         empty_mode: EmptyMode = "prefilled",
@@ -117,7 +130,8 @@ class Study:
                 in the box.
             pairs: preference pairs, or the path of a file of them.
             objective: the loss; DPO with beta = 0.1 when not given.
-            traces: posterior traces per answer to use (1 leaves the trace/data split and M1 unidentified).
+            traces: posterior traces per answer to use; when not given, four, or as many as every answer has. With
+                one, the trace/data split and M1 are not identified.
             enumerate_traces: enumerate all traces instead; then every number is exact for the given pairs.
             reference: pi_ref; the model itself when not given.
             empty_mode: empty block prefilled (not scored) or generated (scored).
@@ -134,6 +148,7 @@ class Study:
         loss: Objective = objective if objective is not None else DPO()
         trace, empty, marginal = Trace(loss), EmptyTrace(loss), Marginal(loss)
         exact = enumerate_traces is not None
+        traces = common_traces(pairs) if traces is None else traces
         require_identified(pairs, lrm, loss, traces=None if exact else traces, reference=reference)
         scores = score_pairs(
             lrm,
@@ -197,44 +212,13 @@ class Study:
         self, *, batch_size: float = 16, traces: int = 1, kappa: float = 1.0, points: int = 101
     ) -> pd.DataFrame:
         """MSE(alpha) on [0, 1] with its parts: alpha, bias_sq, trace_var, data_var, mse, mse_low, mse_high."""
-        law = self.law(batch_size=batch_size, traces=traces)
-        rows = []
-        for a in np.linspace(0.0, 1.0, points):
-            parts = mixing.error_parts(law, float(a), kappa)
-            total = mixing.error(law, float(a), kappa)
-            rows.append(
-                {
-                    "alpha": float(a),
-                    "bias_sq": float(parts.bias_sq[0]),
-                    "trace_var": float(parts.trace_var[0]),
-                    "data_var": float(parts.data_var[0]),
-                    "mse": total.value,
-                    "mse_low": total.ci_low,
-                    "mse_high": total.ci_high,
-                }
-            )
-        return pd.DataFrame(rows)
+        return mse_curve_table(self.law(batch_size=batch_size, traces=traces), kappa, points)
 
     def alpha_grid(
         self, batch_sizes: Sequence[int] = BATCH_SIZES, kappas: Sequence[float] = KAPPAS, traces: int = 1
     ) -> pd.DataFrame:
         """alpha_kappa at every (batch size, kappa): batch_size, kappa, alpha, low, high, recommended, set."""
-        rows = []
-        for size in batch_sizes:
-            for kappa in kappas:
-                alpha = self.optimal_alpha(batch_size=size, traces=traces, kappa=kappa)
-                rows.append(
-                    {
-                        "batch_size": size,
-                        "kappa": kappa,
-                        "alpha": alpha.estimate.value,
-                        "low": alpha.estimate.ci_low,
-                        "high": alpha.estimate.ci_high,
-                        "recommended": alpha.recommended,
-                        "confidence_set": alpha.confidence_set,
-                    }
-                )
-        return pd.DataFrame(rows)
+        return alpha_grid_table(self.whole, batch_sizes, kappas, traces)
 
     def costs(self, architecture: Architecture | None = None) -> tuple[Cost, Cost]:
         """Mean cost of one trace pair and of one empty-trace pair; operations need the architecture."""
@@ -299,30 +283,65 @@ class Study:
 
     def per_pair(self) -> pd.DataFrame:
         """One row per pair: log-probabilities, lengths and squared norms of its gradients."""
-        trace, empty = Trace(self.objective), EmptyTrace(self.objective)
-        rows = []
-        for pair in self.scores.pairs:
-            logs, gram = pair.log_probs, pair.gram.sum(axis=0)
-            t, e = mean_coefficients(trace, logs), mean_coefficients(empty, logs)
-            each = trace.coefficients(logs) - t
-            spread = float(trace.weights(logs) @ np.einsum("rj,jk,rk->r", each, gram, each))
-            draws = len(logs.draws)
-            if not logs.enumerated:
-                spread = spread * draws / (draws - 1) if draws > 1 else np.nan
-            first = logs.draws[0]
-            rows.append(
-                {
-                    "prompt_id": logs.prompt_id,
-                    "log_prob_chosen": logs.log_prob[first[0]],
-                    "log_prob_rejected": logs.log_prob[first[1]],
-                    "log_prob_empty_chosen": logs.log_prob[logs.empty[0]],
-                    "log_prob_empty_rejected": logs.log_prob[logs.empty[1]],
-                    "tokens_chosen": logs.tokens[first[0]],
-                    "tokens_rejected": logs.tokens[first[1]],
-                    "mean_trace_gradient_sq": float(t @ gram @ t),
-                    "empty_gradient_sq": float(e @ gram @ e),
-                    "difference_sq": float((t - e) @ gram @ (t - e)),
-                    "trace_variance": spread,
-                }
-            )
-        return pd.DataFrame(rows)
+        return per_pair_table(self.objective, self.scores.pairs)
+
+    def moments(self, group: str | None = None) -> pd.DataFrame:
+        """Every moment of one unit (one prompt, one trace), of the whole gradient or of one parameter group.
+
+        Returns:
+            One row per moment that the data identify, named as in :class:`bvpo_analysis.moments.Moments`: symbol,
+            value, se, low, high (95 % interval), meaning.
+
+        Raises:
+            KeyError: no such group; ``study.by_group`` lists them.
+        """
+        return moments_table(self.whole if group is None else self.by_group[group])
+
+    def estimators(self, *, batch_size: float = 16, kappa: float = 1.0) -> pd.DataFrame:
+        """Bias, variance and MSE of g_t, means of K traces, g_e, and mixes: columns as in ``tables.estimator_rows``."""
+        return frame(estimator_rows(self.whole, batch_size, kappa))
+
+    def groups(self, *, batch_size: float = 16, kappa: float = 1.0) -> pd.DataFrame:
+        """Bias, variance and alpha* of every parameter group, the whole gradient last ("all")."""
+        return frame(self._group_rows(batch_size, kappa))
+
+    def plot_mse_curve(
+        self, *, batch_size: float = 16, traces: int = 1, kappa: float = 1.0, ax: Axes | None = None
+    ) -> Figure:
+        """MSE(alpha) as bands of bias, trace and data variance, with the interval of alpha* below."""
+        curve = self.mse_curve(batch_size=batch_size, traces=traces, kappa=kappa)
+        alpha = asdict(self.optimal_alpha(batch_size=batch_size, traces=traces, kappa=kappa))
+        return drawn(lambda axes: figures.plot_mse_alpha(curve, axes, alpha=alpha), ax)
+
+    def plot_alpha_grid(
+        self,
+        batch_sizes: Sequence[int] = BATCH_SIZES,
+        kappas: Sequence[float] = KAPPAS,
+        traces: int = 1,
+        *,
+        ax: Axes | None = None,
+    ) -> Figure:
+        """alpha* against batch size, one line per kappa."""
+        grid = self.alpha_grid(batch_sizes, kappas, traces)
+        return drawn(lambda axes: figures.plot_alpha_grid(grid, axes), ax)
+
+    def plot_estimators(self, *, batch_size: float = 16, kappa: float = 1.0, ax: Axes | None = None) -> Figure:
+        """MSE of every estimator relative to g_t with one trace."""
+        rows = jsonable(estimator_rows(self.whole, batch_size, kappa))
+        return drawn(lambda axes: figures.plot_estimators(rows, axes), ax)
+
+    def plot_groups(self, *, batch_size: float = 16, kappa: float = 1.0, ax: Axes | None = None) -> Figure:
+        """alpha* of every parameter group."""
+        rows = jsonable(self._group_rows(batch_size, kappa))
+        return drawn(lambda axes: figures.plot_groups(rows, axes), ax)
+
+    def _group_rows(self, batch_size: float, kappa: float) -> list[dict[str, Any]]:
+        sizes = dict(zip(self.scores.groups, self.scores.parameters, strict=True))
+        return group_rows(self.whole, self.by_group, sizes, batch_size, kappa)
+
+    def __repr__(self) -> str:
+        sampled = "all traces" if self.whole.exact else f"{self.traces} traces per answer"
+        return f"Study({self.whole.n} pairs, {sampled}, {self.objective!r}, {sum(self.scores.parameters)} parameters)"
+
+    def _repr_html_(self) -> str:
+        return study_html(repr(self), self.whole)

@@ -246,6 +246,20 @@ def write_lines(path: str | Path, lines: Iterable[str]) -> None:
     part.replace(path)
 
 
+def common_traces(pairs: Sequence[PreferencePair], at_most: int = 4) -> int:
+    """How many posterior traces every answer has, up to ``at_most``; one where further traces are no posterior draws.
+
+    Example:
+        >>> from bvpo_analysis.preferences import shipped_pairs
+        >>> common_traces(shipped_pairs("style", limit=3))
+        4
+    """
+    if any(pair.meta.get("trace_source", "posterior") != "posterior" for pair in pairs):
+        return 1
+    fewest = min((len(pair.traces(side)) for pair in pairs for side in (0, 1)), default=1)
+    return min(max(fewest, 1), at_most)
+
+
 def require_traces(pairs: Sequence[PreferencePair], traces: int) -> None:
     """Hold that every answer has at least ``traces`` posterior traces.
 

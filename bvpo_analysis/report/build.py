@@ -30,7 +30,7 @@ from bvpo_analysis.report.config import BOX, FEWEST_COMPARED, ReportConfig
 from bvpo_analysis.report.drawings import write_figures
 from bvpo_analysis.report.processes import Meeting
 from bvpo_analysis.report.render import render_html, render_markdown
-from bvpo_analysis.report.results import SCHEMA_VERSION, jsonable, study_results
+from bvpo_analysis.report.results import SCHEMA_VERSION, study_results
 from bvpo_analysis.report.run_folder import (
     open_folder,
     peak_memory_bytes,
@@ -45,6 +45,7 @@ from bvpo_analysis.scores.blocks import require_all_counted
 from bvpo_analysis.scores.memory import available_bytes
 from bvpo_analysis.scores.pair_work import BLOCK
 from bvpo_analysis.study import Study, require_identified
+from bvpo_analysis.tables import jsonable
 
 CHECKED_PROMPTS = 32
 """Prompts whose exact moments are recomputed against the committed table in a full report."""

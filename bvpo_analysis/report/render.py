@@ -26,31 +26,7 @@ from bvpo_analysis.report.formatting import (
     weight_number,
     weight_parts,
 )
-
-MOMENTS: dict[str, tuple[str, str]] = {
-    "bias_t_sq": ("|b_t|²", "squared bias of g_t; zero by construction at the reference"),
-    "bias_e_sq": ("|b_e|²", "squared bias of g_e"),
-    "bias_inner": ("⟨b_t, b_e⟩", "inner product of the two biases"),
-    "bias_diff_sq": ("|b_t − b_e|²", "squared distance of the two means"),
-    "bias_t_diff": ("⟨b_t, b_t − b_e⟩", "bias of g_t along the difference"),
-    "var_t": ("Tr Cov(g_t)", "variance of g_t, traces and prompts together"),
-    "var_e": ("Tr Cov(g_e)", "variance of g_e; prompts only"),
-    "cov_te": ("Tr Cov(g_t, g_e)", "covariance of the two, from the prompts they share"),
-    "var_diff": ("Tr Cov(g_t − g_e)", "variance of the difference"),
-    "cov_t_diff": ("Tr Cov(g_t, g_t − g_e)", "covariance of g_t with the difference"),
-    "trace_var": ("τ", "trace variance: the part of Tr Cov(g_t) from sampling traces, given the data"),
-    "data_var_t": ("Tr Cov(g_t) − τ", "data variance: the part of Tr Cov(g_t) from sampling prompts"),
-    "prompt_bias_t_sq": ("E|b_t(x)|²", "squared bias of g_t against each prompt's own marginal gradient, averaged"),
-    "prompt_bias_e_sq": ("E|b_e(x)|²", "the same for g_e"),
-    "prompt_bias_inner": ("E⟨b_t(x), b_e(x)⟩", "inner product of the two, averaged"),
-    "prompt_bias_diff_sq": ("E|b_t(x) − b_e(x)|²", "squared distance of the two, averaged"),
-    "prompt_bias_t_diff": ("E⟨b_t(x), b_t(x) − b_e(x)⟩", "bias of g_t along the difference, averaged"),
-    "target_sq": ("|μ|²", "squared length of the marginal gradient"),
-    "target_dot_e": ("⟨μ, E g_e⟩", "inner product of the marginal and the mean empty-trace gradient"),
-    "mean_e_sq": ("|E g_e|²", "squared length of the mean empty-trace gradient"),
-    "cosine_e": ("cos(μ, E g_e)", "their cosine; a ratio of unbiased estimates, which can leave its range by noise"),
-}
-"""Symbol and meaning of every moment."""
+from bvpo_analysis.tables import MOMENTS
 
 GLOSSARY: tuple[tuple[str, str], ...] = (
     ("g_t", "trace-based gradient: the preference loss on answers with a sampled reasoning trace"),

@@ -25,8 +25,6 @@ Layout (schema version 1). ``alpha`` objects follow :class:`bvpo_analysis.record
     cost         {sequences, tokens, seconds, peak_memory_bytes}
 """
 
-import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,45 +35,23 @@ from bvpo_analysis.claims.table import load_measured
 from bvpo_analysis.comparison import EstimatorComparison
 from bvpo_analysis.exact import ExactTable
 from bvpo_analysis.lrm.sampling_law import SamplingLaw
-from bvpo_analysis.moments import GradientLaw, Moments, jackknife_estimate, score_estimate
+from bvpo_analysis.moments import GradientLaw, Moments, score_estimate
 from bvpo_analysis.off_reference.shift import enumeration_flag
 from bvpo_analysis.preferences.rows import PairFile
 from bvpo_analysis.records import Alpha, Estimate, PreferencePair
 from bvpo_analysis.report.contents import sections_of
 from bvpo_analysis.report.step_sizes import step_size_results
 from bvpo_analysis.study import Study
+from bvpo_analysis.tables import estimator_rows, group_rows, jsonable, moment_estimates
 
 SCHEMA_VERSION = 1
 TARGET_BATCH_SIZES = (1, 16, 64)
-TRACE_COUNTS = (2, 4, 8)
 CHECKED_FROM = 64
 """Fewest prompts for which the tests measure the coverage of the intervals."""
 UNCLOSED_RATE = 0.001
 """Share of traces left out because they never closed, above which the alert is a warning."""
 LARGE_SHARE = 0.1
 """Share of the trace variance in a single prompt from which an alert says so."""
-
-
-def jsonable(value: Any) -> Any:
-    """Dataclasses to dicts, NumPy numbers to Python's, non-finite floats to null.
-
-    Example:
-        >>> jsonable({"a": np.float64(1.5), "b": float("inf")})
-        {'a': 1.5, 'b': None}
-    """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return jsonable(dataclasses.asdict(value))
-    if isinstance(value, Mapping):
-        return {str(k): jsonable(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [jsonable(v) for v in value]
-    if isinstance(value, np.bool_ | bool):
-        return bool(value)
-    if isinstance(value, np.integer):
-        return int(value)
-    if isinstance(value, np.floating | float):
-        return float(value) if math.isfinite(value) else None
-    return value
 
 
 def study_results(
@@ -112,18 +88,19 @@ def study_results(
     """
     moments, law = study.whole, study.law(batch_size=batch_size)
     alpha = mixing.optimal_alpha(law, kappa)
+    sizes = dict(zip(study.scores.groups, study.scores.parameters, strict=True))
     return jsonable(
         {
             "headline": _headline(study, law, alpha, batch_size, kappa),
             "alerts": _alerts(study, pairs, alpha, kappa, policy, provenance, largest_deviation)
             + _file_alerts(file)
             + [{"level": "note", "text": text} for text in notes],
-            "moments": _moment_estimates(moments),
-            "estimators": _estimator_rows(moments, batch_size, kappa),
+            "moments": moment_estimates(moments),
+            "estimators": estimator_rows(moments, batch_size, kappa),
             "targets": _target_rows(moments, exact, batch_size, kappa),
             "alpha_grid": study.alpha_grid().to_dict("records"),
             "curve": study.mse_curve(batch_size=batch_size, kappa=kappa).to_dict("records"),
-            "groups": _group_rows(study, batch_size, kappa),
+            "groups": group_rows(moments, study.by_group, sizes, batch_size, kappa),
             "identified": _identified_rows(moments, pairs),
             "exact": None
             if exact is None
@@ -291,49 +268,6 @@ def _file_alerts(file: PairFile | None) -> list[dict[str, str]]:
     return alerts
 
 
-def _moment_estimates(moments: Moments) -> dict[str, Estimate | None]:
-    skip = {"n", "bias_noise"}
-    named = {f.name: getattr(moments, f.name) for f in dataclasses.fields(moments) if f.name not in skip}
-    noise = {"bias_e_sq": moments.bias_noise, "bias_diff_sq": moments.bias_noise}
-    estimates = {k: None if v is None else score_estimate(v, noise.get(k)) for k, v in named.items()}
-    tau = moments.trace_var
-    estimates["data_var_t"] = None if tau is None else jackknife_estimate(moments.var_t - tau)
-    estimates["cosine_e"] = mixing.cosine_to_target(moments)
-    return estimates
-
-
-def _estimator_rows(moments: Moments, batch_size: int, kappa: float) -> list[dict[str, Any]]:
-    one = moments.population(batch_size)
-    best = mixing.recommended_weights(one, kappa)
-    cases: list[tuple[str, GradientLaw, Any, int, int]] = [("g_t, one trace", one, 1.0, 1, 2)]
-    if moments.identifies_trace_variance:
-        cases += [(f"g_t, mean of {k} traces", moments.population(batch_size, k), 1.0, k, 2 * k) for k in TRACE_COUNTS]
-    cases += [
-        ("g_e, empty trace", one, 0.0, 0, 2),
-        ("g_c, equal mix", one, 0.5, 1, 4),
-        ("g_c, optimal mix", one, best, 1, 4),
-        ("g_t, twice the prompts", moments.population(2 * batch_size), 1.0, 1, 4),
-    ]
-    rows = []
-    for name, law, weight, traces, sequences in cases:
-        parts = mixing.error_parts(law, weight, kappa)
-        split = moments.identifies_trace_variance
-        rows.append(
-            {
-                "name": name,
-                "alpha": float(np.atleast_1d(weight)[0]),
-                "traces": traces,
-                "sequences": sequences,
-                "bias_sq": score_estimate(np.broadcast_to(parts.bias_sq, one.var_t.shape), law.bias_noise),
-                "trace_var": jackknife_estimate(parts.trace_var) if split else None,
-                "data_var": jackknife_estimate(parts.data_var) if split else None,
-                "mse": mixing.error(law, weight, kappa),
-                "relative": mixing.error_ratio(law, weight, one, 1.0, kappa),
-            }
-        )
-    return rows
-
-
 def _target_rows(moments: Moments, exact: ExactTable | None, batch_size: int, kappa: float) -> list[dict[str, Any]]:
     def laws(source: Moments) -> list[GradientLaw]:
         sizes = sorted({*TARGET_BATCH_SIZES, batch_size})
@@ -350,25 +284,6 @@ def _target_rows(moments: Moments, exact: ExactTable | None, batch_size: int, ka
     for law in laws(moments):
         row = {"name": f"alpha_star.{law.target}.kappa{kappa:g}", "alpha": mixing.optimal_alpha(law, kappa)}
         rows.append(row | {"enumerated": sample.get(law.target), "exact": population.get(law.target)})
-    return rows
-
-
-def _group_rows(study: Study, batch_size: int, kappa: float) -> list[dict[str, Any]]:
-    cases = list(zip(study.scores.groups, study.scores.parameters, strict=True))
-    rows = []
-    for name, size in [*cases, ("all", sum(study.scores.parameters))]:
-        moments = study.whole if name == "all" else study.by_group[name]
-        law = moments.population(batch_size)
-        rows.append(
-            {
-                "name": name,
-                "parameters": size,
-                "bias_e_sq": score_estimate(moments.bias_e_sq, moments.bias_noise),
-                "var_t": jackknife_estimate(moments.var_t),
-                "trace_var": None if moments.trace_var is None else jackknife_estimate(moments.trace_var),
-                "alpha": mixing.optimal_alpha(law, kappa),
-            }
-        )
     return rows
 
 

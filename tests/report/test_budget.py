@@ -11,7 +11,7 @@ from bvpo_analysis.equal_budget import EqualBudgetRow
 from bvpo_analysis.planner import Plan, PlanResult, PlanValue
 from bvpo_analysis.records import Estimate
 from bvpo_analysis.report.budget import cost_section, equal_budget_section, plan_section
-from bvpo_analysis.report.results import jsonable
+from bvpo_analysis.tables import jsonable
 
 
 def estimate(value):

@@ -8,8 +8,8 @@ from importlib import resources
 import pytest
 
 from bvpo_analysis.report import drawings, formatting, render
-from bvpo_analysis.report.results import jsonable
 from bvpo_analysis.report.sections import Column, Section, Table, table
+from bvpo_analysis.tables import jsonable
 
 
 def estimate(value, half=None, method="jackknife"):
