@@ -5,8 +5,9 @@
     >>> study.optimal_alpha(batch_size=16).name
     'alpha_star.population.B16.K1.kappa1'
 
-Two ways to get the target: at its reference, a model's own trace-based gradient is unbiased for the marginal gradient,
-so sampled traces suffice; where all traces can be enumerated, everything is exact, at the reference or off it.
+Three ways to get the target. At its reference, a model's own trace-based gradient is unbiased for the marginal
+gradient, so sampled traces suffice. Off it, the marginal gradient is estimated from the K traces of an answer, with a
+bias of order 1/K^2. Where all traces can be enumerated, everything is exact, at the reference or off it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,12 @@ from bvpo_analysis.objectives import DPO, Objective
 from bvpo_analysis.planner import Criterion, Plan, PlanResult, plan
 from bvpo_analysis.preferences.rows import as_pairs, common_traces, require_traces
 from bvpo_analysis.records import Alpha, Estimate, PreferencePair, ScoreSet
+from bvpo_analysis.sampled_target import (
+    OffReferenceEstimate,
+    estimate_off_reference,
+    off_reference_estimators,
+    off_reference_totals,
+)
 from bvpo_analysis.scores import BlockFolder, score_pairs
 from bvpo_analysis.scores.plan import TraceEnumerator
 from bvpo_analysis.tables import (
@@ -67,8 +74,8 @@ def require_identified(
         reference: pi_ref, if not the model itself.
 
     Raises:
-        InputError: no pairs; or sampled traces with a loss or a reference for which g_t is biased, with fewer than four
-            pairs, or with fewer posterior traces than asked for.
+        InputError: no pairs; or sampled traces with a reference-free loss, with fewer than four pairs, with fewer
+            posterior traces than asked for, or, where the model differs from its reference, with one trace per answer.
     """
     if not pairs:
         raise InputError("no preference pairs; check --data, --regime and --limit")
@@ -81,14 +88,16 @@ def require_identified(
             f"with the {objective.name} loss g_t is biased from the first step, so sampled traces do not identify "
             "the target; use --loss dpo or ipo, or --traces exact where traces can be enumerated"
         )
-    if reference is not None and reference.fingerprint != lrm.fingerprint:
-        raise InputError(
-            "the model differs from its reference, where g_t is biased and sampled traces do not identify the "
-            "target; leave out --ref-model, or use --traces exact where traces can be enumerated"
-        )
     if len(pairs) < 4:
         raise InputError(f"at least four preference pairs are needed for an interval, got {len(pairs)}")
     require_traces(pairs, traces)
+    if is_off_reference(lrm, reference):
+        off_reference_estimators(objective, traces)
+
+
+def is_off_reference(lrm: ReasoningModel, reference: ReasoningModel | None) -> bool:
+    """Whether the model has left its reference, where g_t is biased."""
+    return reference is not None and reference.fingerprint != lrm.fingerprint
 
 
 @dataclass(frozen=True)
@@ -100,12 +109,15 @@ class Study:
         scores: inner products and log-probabilities.
         whole: moments of the whole gradient, as replicates; :meth:`moments` shows them as a table.
         by_group: the same restricted to each parameter group.
+        off_reference: how the target was estimated, and what of it is to be trusted, where the model differs from its
+            reference and traces are sampled; else None.
     """
 
     objective: Objective
     scores: ScoreSet
     whole: Moments
     by_group: Mapping[str, Moments]
+    off_reference: OffReferenceEstimate | None = None
 
     @classmethod
     def from_pairs(
@@ -150,11 +162,16 @@ class Study:
         exact = enumerate_traces is not None
         traces = common_traces(pairs) if traces is None else traces
         require_identified(pairs, lrm, loss, traces=None if exact else traces, reference=reference)
+        estimated = not exact and is_off_reference(lrm, reference)
+        if exact:
+            totals = totals_of(trace, empty, marginal)
+        else:
+            totals = off_reference_totals(loss, traces) if estimated else totals_of(trace, empty)
         scores = score_pairs(
             lrm,
             pairs,
             traces=traces,
-            totals=totals_of(trace, empty, marginal) if exact else totals_of(trace, empty),
+            totals=totals,
             leave_one_out=not exact,
             reference=reference,
             empty_mode=empty_mode,
@@ -169,9 +186,13 @@ class Study:
         def moments(group: str | None) -> Moments:
             if exact:
                 return enumerated_moments(scores, trace, empty, marginal, group=group)
+            if estimated:
+                return estimate_off_reference(scores, loss, traces, group=group).moments
             return population_moments(scores, trace, empty, group=group)
 
-        return cls(loss, scores, moments(None), {group: moments(group) for group in scores.groups})
+        found = estimate_off_reference(scores, loss, traces) if estimated else None
+        whole = moments(None) if found is None else found.moments
+        return cls(loss, scores, whole, {group: moments(group) for group in scores.groups}, found)
 
     @property
     def traces(self) -> int:

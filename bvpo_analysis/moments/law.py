@@ -164,7 +164,10 @@ class Moments:
             self.prompt_bias_t_diff,
         )
         if self.trace_var is None or any(part is None for part in parts):
-            raise ValueError("one trace per answer does not identify the per-prompt target; use --traces 2 or more")
+            raise ValueError(
+                "these traces do not identify the per-prompt target; use --traces 2 or more at the reference, "
+                "and off it traces that can be enumerated"
+            )
         zero, tau = np.zeros_like(self.trace_var), self.trace_var / traces
         bias_t_sq, bias_e_sq, bias_inner, bias_diff_sq, bias_t_diff = (p for p in parts if p is not None)
         return GradientLaw(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from bvpo_analysis import mixing
 from bvpo_analysis.errors import InputError
 from bvpo_analysis.estimators import EmptyTrace, Estimator, JackknifeMarginal, KMarginal, Trace, totals_of
-from bvpo_analysis.moments import JointMoments, joint_moments, score_estimate
+from bvpo_analysis.moments import JointMoments, PairMoments, joint_moments, score_estimate
 from bvpo_analysis.moments.diagnostics import DiagnosticsSummary, Flag, summarise_weights, weight_diagnostics
 from bvpo_analysis.objectives import Objective
 from bvpo_analysis.records import Alpha, Estimate, Floats, PairLogProbs, ScoreSet
@@ -67,18 +67,21 @@ class OffReferenceEstimate:
         joint: moments of g_t and g_e ("trace", "empty") against the jackknife target.
         plug_in: the same against the plug-in target.
         weights: effective sample size of the traces under the current policy.
-        flags: what is not to be trusted, and what to do.
     """
 
     traces: int
     joint: JointMoments
     plug_in: JointMoments
     weights: DiagnosticsSummary
-    flags: tuple[Flag, ...]
 
     def alpha(self, batch_size: float = 16, kappa: float = 1.0) -> Alpha:
         """The optimal mixing weight (M3)."""
         return mixing.optimal_alpha(self.joint.law("trace", "empty", batch_size), kappa)
+
+    @property
+    def moments(self) -> PairMoments:
+        """The moments of (g_t, g_e) against the jackknife target."""
+        return self.joint.pair("trace", "empty")
 
     @property
     def bias_t_sq(self) -> Estimate:
@@ -90,9 +93,22 @@ class OffReferenceEstimate:
         """|b_e|^2 of the population."""
         return squared_bias(self.joint, "empty")
 
+    def flags(self, batch_size: float = 16) -> tuple[Flag, ...]:
+        """What is not to be trusted, and what to do; B is that of the weight whose correction is judged."""
+        laws = [found.law("trace", "empty", batch_size) for found in (self.joint, self.plug_in)]
+        corrected, raw = (mixing.optimal_alpha(law).estimate for law in laws)
+        found = [
+            *self.weights.flags,
+            coverage_flag(self.weights.ess_share.value),
+            correction_flag("|b_t|^2", self.bias_t_sq, squared_bias(self.plug_in, "trace"), self.traces),
+            correction_flag("|b_e|^2", self.bias_e_sq, squared_bias(self.plug_in, "empty"), self.traces),
+            correction_flag(f"alpha* at B = {batch_size:g}", corrected, raw, self.traces),
+        ]
+        return tuple(flag for flag in found if flag is not None)
+
 
 def estimate_off_reference(
-    scores: ScoreSet, objective: Objective, traces: int, *, batch_size: float = 16
+    scores: ScoreSet, objective: Objective, traces: int, *, group: str | None = None
 ) -> OffReferenceEstimate:
     """Moments against the estimated marginal gradient, and how far they can be trusted.
 
@@ -101,7 +117,7 @@ def estimate_off_reference(
             log-probabilities and those of its reference.
         objective: the loss.
         traces: K.
-        batch_size: B of the weight whose correction is judged.
+        group: restrict every inner product to this parameter group.
 
     Raises:
         InputError: fewer than two traces.
@@ -111,24 +127,14 @@ def estimate_off_reference(
 
     def against(target: str, order: str) -> JointMoments:
         chosen = {name: estimators[name] for name in ("trace", "empty", target)}
-        return joint_moments(scores, chosen, target=target, unbiased=(), target_bias=order)
+        return joint_moments(scores, chosen, target=target, unbiased=(), target_bias=order, group=group)
 
-    joint, plug_in = against("jackknife", "O(1/K^2)"), against("plug-in", "O(1/K)")
-    weights = summarise_weights(weight_diagnostics([pair.log_probs for pair in scores.pairs]))
-    flags = [*weights.flags]
-    if (flag := coverage_flag(weights.ess_share.value)) is not None:
-        flags.append(flag)
-    law, plain = (found.law("trace", "empty", batch_size) for found in (joint, plug_in))
-    compared = {
-        "|b_t|^2": (squared_bias(joint, "trace"), squared_bias(plug_in, "trace")),
-        "|b_e|^2": (squared_bias(joint, "empty"), squared_bias(plug_in, "empty")),
-        f"alpha* at B = {batch_size:g}": (mixing.optimal_alpha(law).estimate, mixing.optimal_alpha(plain).estimate),
-    }
-    for name, (corrected, raw) in compared.items():
-        flag = correction_flag(name, corrected, raw, traces)
-        if flag is not None:
-            flags.append(flag)
-    return OffReferenceEstimate(traces, joint, plug_in, weights, tuple(flags))
+    return OffReferenceEstimate(
+        traces,
+        joint=against("jackknife", "O(1/K^2)"),
+        plug_in=against("plug-in", "O(1/K)"),
+        weights=summarise_weights(weight_diagnostics([pair.log_probs for pair in scores.pairs])),
+    )
 
 
 def squared_bias(joint: JointMoments, name: str) -> Estimate:
