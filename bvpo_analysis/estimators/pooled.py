@@ -29,9 +29,9 @@ class Pooled(Estimator):
 
     Off the reference the pool stays a draw from the reference, so member k has the probability q_k, proportional to
     pi_ref(y | x, r_k), of being the posterior trace, and E sum_k q_k e^{rho_k} = pi_theta(y | x) / pi_ref(y | x) with
-    rho_k = log pi_theta(r_k, y | x) - log pi_ref(r_k, y | x), again exactly. As in ``KMarginal`` hhat is the log of this
-    sum and w_k proportional to q_k e^{rho_k}: consistent for mu as M grows, with bias O(1/M), and g_t at M = 1. This
-    needs the reference's own log pi_ref(y | x, r_k) (``log_prob_answer_ref``); without them it is refused off the
+    rho_k = log pi_theta(r_k, y | x) - log pi_ref(r_k, y | x), again exactly. As in ``KMarginal`` hhat is the log of
+    this sum and w_k proportional to q_k e^{rho_k}: consistent for mu as M grows, with bias O(1/M), and g_t at M = 1.
+    This needs the reference's own log pi_ref(y | x, r_k) (``log_prob_answer_ref``); without them it is refused off the
     reference.
 
     A reference-free loss has coefficients that vary with log pi(y | x), here the log of the mean of

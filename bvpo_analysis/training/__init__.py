@@ -9,12 +9,15 @@ an estimator it says about this trainer.
     gradients  g = sum_j c_j s_j of a batch, by one forward and one backward pass
     methods    dpo, empty, bvpo, multi_trace, mixed_data as estimators
     weights    rules for alpha: fixed, or from running moments of independent half batches
+    smoothness L where a run starts, for kappa = eta L
     loop       the loop itself
-    checkpoints, config   exact resumption, and the options of a run
+    held_out   loss and preference accuracy on pairs that are not trained on, for early stopping
+    checkpoints, progress, config   exact resumption, and the options of a run
 """
 
 from bvpo_analysis.training.config import TrainConfig
 from bvpo_analysis.training.gradients import BatchGradient, batch_gradient
+from bvpo_analysis.training.held_out import HeldOut, split_pairs
 from bvpo_analysis.training.loop import TrainingRun, train
 from bvpo_analysis.training.losses import bvpo_loss
 from bvpo_analysis.training.methods import Method, method_of
@@ -23,6 +26,7 @@ from bvpo_analysis.training.weights import WeightRule, weight_rule
 
 __all__ = [
     "BatchGradient",
+    "HeldOut",
     "Method",
     "RunningMoments",
     "TrainConfig",
@@ -31,6 +35,7 @@ __all__ = [
     "batch_gradient",
     "bvpo_loss",
     "method_of",
+    "split_pairs",
     "train",
     "weight_rule",
 ]

@@ -3,12 +3,13 @@
 import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from bvpo_analysis.errors import InputError
-from bvpo_analysis.objectives import OBJECTIVES, Objective
+from bvpo_analysis.lrm.options import ModelOptions
+from bvpo_analysis.objectives import OBJECTIVES, Objective, SimPO
 from bvpo_analysis.preferences.shipped import REGIMES
 from bvpo_analysis.training.methods import COMBINATIONS, METHODS, Method, method_of
 from bvpo_analysis.training.weights import WeightRule, weight_rule
@@ -16,6 +17,40 @@ from bvpo_analysis.training.weights import WeightRule, weight_rule
 CONFIG_HEADER = "# Options of a bvpo_analysis training run; replay with: python -m bvpo_analysis.train --config FILE\n"
 """First line of a config.yaml, by which a run folder is recognised."""
 OPTIMISERS = ("adamw", "sgd")
+BOX = "box"
+"""Value of ``--ref-model`` that names the model in the box, for checkpoints that started from it."""
+WHOLE = {
+    "steps": 1,
+    "batch_size": 1,
+    "micro_batches": 1,
+    "evaluate_every": 1,
+    "save_every": 1,
+    "traces": 1,
+    "seed": 0,
+    "limit": 1,
+    "lora_rank": 0,
+    "patience": 1,
+    "probe_every": 1,
+    "probe_pairs": 1,
+    "probe_traces": 1,
+}
+"""Options that are whole numbers, with their least values."""
+REAL = (
+    "beta",
+    "gamma",
+    "lr",
+    "weight_decay",
+    "momentum",
+    "warmup",
+    "final_rate",
+    "held_out",
+    "decay",
+    "clip",
+    "kappa",
+    "lora_alpha",
+)
+"""Options that are real numbers."""
+MAY_BE_NONE = ("limit", "patience", "probe_every", "gamma", "clip")
 
 
 @dataclass(frozen=True)
@@ -26,19 +61,28 @@ class TrainConfig:
         method, combination, traces: what is differentiated, see :mod:`bvpo_analysis.training.methods`.
         alpha: weight of g_t, a number or the name of a rule; used by the method "bvpo".
         allow_extrapolation: accept a weight outside [0, 1].
-        loss, beta: the base loss.
-        model, data, regime: what is trained, on which pairs.
+        loss, beta, gamma: the base loss; gamma is the target margin of SimPO (its own default where not given).
+        model, ref_model, data, regime: what is trained, against which reference, on which pairs.
+        limit: number of pairs, the first ones; None for all.
+        empty_mode: empty block prefilled (not scored) or generated (scored).
+        copied_empty: accept pairs whose empty-trace answers are copies of the answers with a trace.
+        params: regular expression of the parameters that are trained; None for all.
+        lora_rank, lora_alpha: train adapters of this rank instead, scaled by lora_alpha / lora_rank; 0 for none.
         held_out: share of the pairs kept for the preference accuracy.
         steps, batch_size, seed: length of the run, pairs per step, seed of their order.
         micro_batches: parts of a batch that are differentiated one after the other; an even number makes two halves.
         optimiser, lr, weight_decay, momentum: of the optimiser.
         warmup, final_rate: share of the steps with a linearly growing rate; a cosine then falls to this share of it.
         clip: largest norm of the mixed gradient; None to leave it.
-        kappa: largest kappa of the rule "kappa".
+        kappa: step size times smoothness at the peak of the rate, for the rules "kappa" and "schedule" and the log.
+        smoothness: L, from which kappa = lr L then follows; "measured" for the curvature where the run starts.
         decay: of the running moments.
         evaluate_every: steps between two evaluations on the held-out pairs.
         patience: evaluations without a gain in held-out accuracy before the run stops; None to run to the end.
         save_every: steps between two checkpoints.
+        probe_every: steps between two studies of the gradients on a fixed set of pairs; None for none.
+        probe_pairs, probe_traces: size of these studies.
+        dtype ... chat_template: how models are loaded, see :class:`bvpo_analysis.lrm.options.ModelOptions`.
 
     Raises:
         InputError: a value is out of range, naming the option and the fix.
@@ -51,9 +95,17 @@ class TrainConfig:
     allow_extrapolation: bool = False
     loss: str = "dpo"
     beta: float = 0.1
+    gamma: float | None = None
     model: str | None = None
+    ref_model: str | None = None
     data: str | None = None
     regime: str = "correct"
+    limit: int | None = None
+    empty_mode: Literal["prefilled", "generated"] = "prefilled"
+    copied_empty: bool = False
+    params: str | None = None
+    lora_rank: int = 0
+    lora_alpha: float = 16.0
     held_out: float = 0.125
     steps: int = 60
     batch_size: int = 16
@@ -67,16 +119,26 @@ class TrainConfig:
     final_rate: float = 0.0
     clip: float | None = 1.0
     kappa: float = 1.0
+    smoothness: float | str | None = None
     decay: float = 0.9
     evaluate_every: int = 20
     patience: int | None = None
     save_every: int = 20
+    probe_every: int | None = None
+    probe_pairs: int = 32
+    probe_traces: int = 4
+    dtype: str = "float32"
+    device: str = "cpu"
+    attention: str = "eager"
+    revision: str | None = None
+    trust_remote_code: bool = False
+    think_open: str | None = None
+    think_close: str | None = None
+    think_empty: str | None = None
+    chat_template: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "micro_batches", "evaluate_every", "save_every", "traces", "seed"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < (0 if name == "seed" else 1):
-                raise InputError(f"--{name.replace('_', '-')} must be a positive whole number, got {value!r}")
+        require_numbers(self)
         checks = [
             (self.method in METHODS, f"--method must be one of {', '.join(METHODS)}, got {self.method!r}"),
             (
@@ -95,7 +157,42 @@ class TrainConfig:
             (0 <= self.held_out < 1, f"--held-out must be in [0, 1), got {self.held_out}"),
             (0 <= self.decay < 1, f"--decay must be in [0, 1), got {self.decay}"),
             (self.clip is None or 0 < self.clip < math.inf, f"--clip must be a positive number, got {self.clip}"),
-            (self.patience is None or self.patience >= 1, f"--patience must be at least 1, got {self.patience}"),
+            (
+                self.empty_mode in ("prefilled", "generated"),
+                f"--empty-mode must be prefilled or generated, got {self.empty_mode!r}",
+            ),
+            (
+                self.gamma is None or self.loss == "simpo",
+                f"--gamma is the margin of --loss simpo; drop it with --loss {self.loss}",
+            ),
+            (0 < self.lora_alpha < math.inf, f"--lora-alpha must be a positive number, got {self.lora_alpha}"),
+            (
+                self.smoothness is None
+                or self.smoothness == "measured"
+                or (isinstance(self.smoothness, float | int) and 0 < self.smoothness < math.inf),
+                f"--smoothness must be a positive number or 'measured', got {self.smoothness!r}",
+            ),
+            (
+                self.smoothness is None or self.kappa == 1.0,
+                "--kappa and --smoothness exclude each other; with a smoothness L, kappa is lr L",
+            ),
+            (
+                self.probe_every is None or self.probe_pairs >= 4,
+                f"--probe-pairs must be at least 4 for an interval, got {self.probe_pairs}",
+            ),
+            (
+                self.probe_every is None or self.probe_traces >= 2,
+                f"--probe-traces must be at least 2 to study gradients off the reference, got {self.probe_traces}",
+            ),
+            (
+                self.probe_every is None or self.loss != "simpo",
+                "--probe-every needs a loss with a reference: with simpo sampled traces do not identify the target; "
+                "use --loss dpo or ipo",
+            ),
+            (
+                self.patience is None or self.held_out > 0,
+                "--patience needs --held-out, the share of pairs that early stopping looks at",
+            ),
             (
                 self.batch_size % self.micro_batches == 0,
                 f"--batch-size {self.batch_size} must be a multiple of --micro-batches {self.micro_batches}",
@@ -104,17 +201,28 @@ class TrainConfig:
                 not self.rule.adaptive or self.method != "bvpo" or self.micro_batches % 2 == 0,
                 f"--alpha {self.alpha} needs an even number of --micro-batches, whose halves are independent",
             ),
-            (self.model is None or self.data is not None, "--model needs --data, pairs with traces of that model"),
+            (
+                self.model is None or self.data is not None or self.ref_model == BOX,
+                "--model needs --data, pairs with traces of that model, or --ref-model box if the model is a "
+                "checkpoint that was trained from the one in the box",
+            ),
         ]
         for holds, message in checks:
             if not holds:
                 raise InputError(message)
-        self.training_method  # noqa: B018 - checks method, combination and traces together
+        _ = self.training_method, self.objective, self.model_options  # which check their values
 
     @property
     def objective(self) -> Objective:
         """The base loss."""
+        if self.gamma is not None:
+            return SimPO(beta=self.beta, gamma=self.gamma)
         return OBJECTIVES[self.loss](beta=self.beta)
+
+    @property
+    def model_options(self) -> ModelOptions:
+        """How the model and its reference are loaded."""
+        return ModelOptions(**{f.name: getattr(self, f.name) for f in fields(ModelOptions)})
 
     @property
     def training_method(self) -> Method:
@@ -166,3 +274,21 @@ class TrainConfig:
             return cls(**(options | (changes or {})))
         except TypeError as error:
             raise InputError(f"{path}: an option has a value of the wrong type ({error})") from error
+
+
+def require_numbers(config: TrainConfig) -> None:
+    """Hold that numbers are numbers.
+
+    Raises:
+        InputError: an option has a value of another type, or a whole number is too small.
+    """
+    for name in (*WHOLE, *REAL):
+        value, option = getattr(config, name), f"--{name.replace('_', '-')}"
+        if value is None and name in MAY_BE_NONE:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int if name in WHOLE else int | float):
+            raise InputError(f"{option} must be a {'whole ' * (name in WHOLE)}number, got {value!r}")
+        if name in WHOLE and value < WHOLE[name]:
+            raise InputError(f"{option} must be at least {WHOLE[name]}, got {value}")
+    if not isinstance(config.allow_extrapolation, bool) or not isinstance(config.copied_empty, bool):
+        raise InputError("--allow-extrapolation and --copied-empty must be true or false")

@@ -26,20 +26,45 @@ class BatchGradient:
     Attributes:
         vector: [P] the sum over the pairs, all parameters flattened in order.
         losses: [n] loss of the first draw of each pair.
-        chosen, rejected: [n] log pi_theta of its two sequences.
-        chosen_ref, rejected_ref: [n] the same under the reference.
+        log_probs: [n, 2] log pi_theta of its two sequences, chosen and rejected.
+        rewards: [n, 2] their implicit rewards, see :func:`implicit_rewards`.
         tokens: tokens of the forward pass, prompts included.
         sequences: sequences of the forward pass.
     """
 
     vector: torch.Tensor
     losses: Floats
-    chosen: Floats
-    rejected: Floats
-    chosen_ref: Floats
-    rejected_ref: Floats
+    log_probs: Floats
+    rewards: Floats
     tokens: int
     sequences: int
+
+
+@dataclass(frozen=True)
+class ReferenceLogProbs:
+    """Log-probabilities of the m sequences of a pair under the reference.
+
+    Attributes:
+        log_prob: [m] log pi_ref of trace and answer.
+        log_prob_answer: [m] its answer part.
+    """
+
+    log_prob: Floats
+    log_prob_answer: Floats
+
+
+def implicit_rewards(objective: Objective, log_prob: Floats, log_prob_ref: Floats, tokens: Floats) -> Floats:
+    """beta (log pi_theta - log pi_ref), or beta log pi_theta / |y| of a reference-free loss.
+
+    Example:
+        >>> from bvpo_analysis.objectives import DPO, SimPO
+        >>> now, before, tokens = np.array([-2.0]), np.array([-3.0]), np.array([4.0])
+        >>> [implicit_rewards(loss, now, before, tokens).tolist() for loss in (DPO(), SimPO())]
+        [[0.1], [-1.0]]
+    """
+    if objective.reference_free:
+        return objective.beta * log_prob / tokens
+    return objective.beta * (log_prob - log_prob_ref)
 
 
 def trace_rows(plan: PairSequences) -> Ints:
@@ -56,7 +81,7 @@ def batch_gradient(
     model: torch.nn.Module,
     parameters: Mapping[str, torch.Tensor],
     plans: Sequence[PairSequences],
-    references: Sequence[Floats],
+    references: Sequence[ReferenceLogProbs],
     estimator: Estimator,
     objective: Objective,
     *,
@@ -69,7 +94,7 @@ def batch_gradient(
         model: the policy.
         parameters: its trainable parameters by name; they require grad.
         plans: the pairs.
-        references: log pi_ref [m] of the sequences of each pair.
+        references: what the reference gives the sequences of each pair.
         estimator: the gradient estimator.
         objective: the loss, for its value.
         empty: whether the estimator looks at empty-trace sequences, or at those with a trace.
@@ -91,29 +116,28 @@ def batch_gradient(
             answers[places[k]] = float(part)
 
     total = torch.zeros((), device=device)
-    losses, sides = [], []
+    losses, sides, rewards = [], [], []
     for i, (plan, reference, here) in enumerate(zip(plans, references, rows, strict=True)):
         logs = _log_probs(plan, reference, {int(j): float(graph[i, int(j)].detach()) for j in here}, answers, i)
         coefficients = mean_coefficients(estimator, logs)
         for j in here:
             total = total + float(coefficients[j]) * graph[i, int(j)]
         first = plan.empty if empty else plan.draws[0]
-        sides.append((*logs.log_prob[first], *logs.log_prob_ref[first]))
+        tokens = logs.tokens[first].astype(np.float64)
+        sides.append(logs.log_prob[first])
+        rewards.append(implicit_rewards(objective, logs.log_prob[first], logs.log_prob_ref[first], tokens))
         losses.append(_loss(objective, logs, first))
     vector = torch.cat([g.flatten() for g in torch.autograd.grad(total, list(parameters.values()))])
     if not bool(torch.isfinite(vector).all()):
         raise StudyError(
-            f"the gradient is not finite on the batch with prompts {', '.join(p.pair.prompt_id for p in plans[:3])}; "
-            "use a smaller learning rate or clip the gradient"
+            f"the gradient on prompts {', '.join(p.pair.prompt_id for p in plans[:3])}{', ...' * (len(plans) > 3)} is "
+            "not finite; use a smaller learning rate or clip the gradient"
         )
-    chosen, rejected, chosen_ref, rejected_ref = np.array(sides).T
     return BatchGradient(
         vector=vector,
         losses=np.array(losses),
-        chosen=chosen,
-        rejected=rejected,
-        chosen_ref=chosen_ref,
-        rejected_ref=rejected_ref,
+        log_probs=np.array(sides),
+        rewards=np.array(rewards),
         tokens=sum(len(sequence.ids) for sequence in sequences),
         sequences=len(sequences),
     )
@@ -121,13 +145,13 @@ def batch_gradient(
 
 def _log_probs(
     plan: PairSequences,
-    reference: Floats,
+    reference: ReferenceLogProbs,
     current: Mapping[int, float],
     answers: Mapping[tuple[int, int], float],
     i: int,
 ) -> PairLogProbs:
     """Log-probabilities of a pair; rows that this gradient does not look at keep those of the reference."""
-    log_prob, answer = reference.copy(), np.zeros_like(reference)
+    log_prob, answer = reference.log_prob.copy(), reference.log_prob_answer.copy()
     for j, value in current.items():
         if not np.isfinite(value):
             raise StudyError(
@@ -135,7 +159,7 @@ def _log_probs(
                 "smaller learning rate or clip the gradient"
             )
         log_prob[j], answer[j] = value, answers[i, j]
-    return pair_log_probs(plan, log_prob - answer, answer, reference)
+    return pair_log_probs(plan, log_prob - answer, answer, reference.log_prob, reference.log_prob_answer)
 
 
 def _loss(objective: Objective, logs: PairLogProbs, draw: Ints) -> float:

@@ -11,6 +11,16 @@ from bvpo_analysis.training.gradients import BatchGradient, batch_gradient
 from bvpo_analysis.training.problem import TrainingProblem
 from bvpo_analysis.training.processes import own_share, summed
 
+TRL_NAMES = (
+    "rewards/chosen",
+    "rewards/rejected",
+    "rewards/margins",
+    "rewards/accuracies",
+    "logps/chosen",
+    "logps/rejected",
+)
+"""Logged means over the rows of a batch; an accuracy counts ties half."""
+
 
 @dataclass(frozen=True)
 class GradientParts:
@@ -69,7 +79,7 @@ def step_gradients(
         vectors, seen = [], []
         for part in pairs:
             own = own_share(part)
-            vector = torch.zeros(sum(p.numel() for p in parameters.values()))
+            vector = torch.cat([torch.zeros_like(p).flatten() for p in parameters.values()])
             if own:
                 plans, references = [problem.plans[i] for i in own], [problem.references[i] for i in own]
                 seen.append(batch_gradient(model, parameters, plans, references, estimator, objective, empty=empty))
@@ -79,24 +89,37 @@ def step_gradients(
     return found[0], found[1]
 
 
-def step_metrics(gradients: Sequence[GradientParts | None], beta: float) -> dict[str, float]:
-    """What a step logs, under TRL's names, from the rows this process has seen; with traces where there are."""
-    given = [gradient for gradient in gradients if gradient is not None]
-    seen = [batch for gradient in given[:1] for batch in gradient.seen]
-    everything = [batch for gradient in given for batch in gradient.seen]
+def step_metrics(trace: GradientParts | None, empty: GradientParts | None, alpha: float) -> dict[str, float]:
+    """What a step logs of its batch, under TRL's names; means over the rows of all processes.
 
-    def column(name: str) -> np.ndarray:
-        return np.concatenate([getattr(batch, name) for batch in seen])
+    Rewards and log-probabilities are those of the sequences with traces, where there are.
 
-    chosen, rejected = (beta * (column(side) - column(f"{side}_ref")) for side in ("chosen", "rejected"))
+    Args:
+        trace, empty: the gradients of the step.
+        alpha: weight of the first; the loss is alpha L_t + (1 - alpha) L_e.
+    """
+    given = {name: g for name, g in (("trace", trace), ("empty", empty)) if g is not None}
+    means = {name: _means(gradient) for name, gradient in given.items()}
+    losses = {name: float(mean[0]) for name, mean in means.items()}
+    share = {"trace": alpha, "empty": 1.0 - alpha}
+    shown = next(iter(means.values()))
+    counts = [[batch.sequences, batch.tokens] for g in given.values() for batch in g.seen]
+    sequences, tokens = summed(torch.tensor([[0, 0], *counts], dtype=torch.float64).sum(0)).tolist()
     return {
-        "loss": float(column("losses").mean()),
-        "rewards/chosen": float(chosen.mean()),
-        "rewards/rejected": float(rejected.mean()),
-        "rewards/margins": float((chosen - rejected).mean()),
-        "rewards/accuracies": float(((chosen > rejected) + 0.5 * (chosen == rejected)).mean()),
-        "logps/chosen": float(column("chosen").mean()),
-        "logps/rejected": float(column("rejected").mean()),
-        "sequences": sum(batch.sequences for batch in everything),
-        "tokens": sum(batch.tokens for batch in everything),
+        "loss": sum(share[name] * value for name, value in losses.items()),
+        **dict(zip(TRL_NAMES, shown[1:].tolist(), strict=True)),
+        **{f"{name}/loss": value for name, value in losses.items()},
+        "sequences": int(sequences),
+        "tokens": int(tokens),
     }
+
+
+def _means(gradient: GradientParts) -> torch.Tensor:
+    """[7] means over the rows of all processes: loss, then ``TRL_NAMES``."""
+    rows = [np.empty((0, 7))]
+    for batch in gradient.seen:
+        margin = batch.rewards[:, 0] - batch.rewards[:, 1]
+        right = (margin > 0) + 0.5 * (margin == 0)
+        rows.append(np.column_stack([batch.losses, batch.rewards, margin, right, batch.log_probs]))
+    total = summed(torch.from_numpy(np.concatenate(rows).sum(axis=0)))
+    return total / sum(gradient.counts)

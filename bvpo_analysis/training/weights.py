@@ -3,8 +3,9 @@
 | rule | weight |
 |---|---|
 | a number | that number in every step (the paper: 1/2) |
-| auto | alpha* of the batch gradient, from running moments: kappa = 1 |
-| kappa | alpha_kappa with kappa_t = kappa eta_t / eta_max: the schedule of a descent bound |
+| auto | alpha* of the batch gradient, from running moments: the smallest mean squared error, kappa = 1 |
+| kappa | alpha_kappa, the same with the variance weighted by kappa, as in a descent bound |
+| schedule | alpha_kappa with kappa_t = kappa eta_t / eta_max, which follows the learning rate towards less bias |
 | cosine | the weight whose mix has the largest cosine to mu, for optimisers that rescale the step |
 | james_stein | (1 - c/|g_t - g_e|^2)_+ of this very batch, c from the running covariance of g_t |
 
@@ -20,7 +21,7 @@ import torch
 from bvpo_analysis.errors import InputError
 from bvpo_analysis.training.running_moments import RunningMoments
 
-RULES = ("auto", "kappa", "cosine", "james_stein")
+RULES = ("auto", "kappa", "schedule", "cosine", "james_stein")
 START = 0.5
 """Weight until the running moments are used."""
 FIRST_STEPS = 5
@@ -34,7 +35,7 @@ class WeightRule:
     Attributes:
         name: "fixed" or one of ``RULES``.
         value: the weight, if fixed.
-        kappa: largest kappa of the rule "kappa".
+        kappa: of the rule "kappa"; of "schedule", at the peak of the learning rate.
     """
 
     name: str
@@ -67,8 +68,8 @@ class WeightRule:
                 raise ValueError("the James-Stein weight needs both gradients of the step")
             distance = float((trace - empty).square().sum())
             return max(1.0 - moments.shrinkage_constant() / distance, 0.0) if distance > 0 else 0.0
-        kappa = self.kappa * rate if self.name == "kappa" else 1.0
-        return min(max(moments.weight(max(kappa, 1e-12)), 0.0), 1.0)
+        kappa = {"auto": 1.0, "kappa": self.kappa, "schedule": max(self.kappa * rate, 1e-12)}[self.name]
+        return min(max(moments.weight(kappa), 0.0), 1.0)
 
 
 def weight_rule(alpha: float | str, *, kappa: float = 1.0, allow_extrapolation: bool = False) -> WeightRule:
@@ -76,18 +77,18 @@ def weight_rule(alpha: float | str, *, kappa: float = 1.0, allow_extrapolation: 
 
     Args:
         alpha: a number, or one of ``RULES``.
-        kappa: largest kappa of the rule "kappa".
+        kappa: of the rule "kappa", and at the peak of the learning rate of "schedule".
         allow_extrapolation: accept a number outside [0, 1].
 
     Raises:
-        InputError: an unknown rule, a weight outside [0, 1], or kappa outside (0, 1].
+        InputError: an unknown rule, a weight outside [0, 1], or kappa that is not positive.
 
     Example:
         >>> weight_rule("0.5").value, weight_rule("auto").adaptive
         (0.5, True)
     """
-    if not 0 < kappa <= 1:
-        raise InputError(f"--kappa must be in (0, 1] for training, got {kappa}")
+    if not 0 < kappa < float("inf"):
+        raise InputError(f"--kappa must be a positive number, got {kappa}")
     if isinstance(alpha, str) and alpha in RULES:
         return WeightRule(alpha, kappa=kappa)
     try:

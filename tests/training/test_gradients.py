@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bvpo_analysis.errors import StudyError
-from bvpo_analysis.estimators import EmptyTrace, MultiTrace, Trace, mean_coefficients
+from bvpo_analysis.estimators import EmptyTrace, MultiTrace, Pooled, Trace, mean_coefficients
 from bvpo_analysis.lrm.loading import load_model
 from bvpo_analysis.objectives import DPO, IPO, SimPO
 from bvpo_analysis.preferences.shipped import shipped_pairs
@@ -20,7 +20,7 @@ from bvpo_analysis.training.problem import reference_log_probs
 def moved():
     """A model a little off its reference, with plans and reference log-probabilities of three pairs."""
     lrm = load_model()
-    plans = [plan_pair(lrm.assembler, pair, traces=2) for pair in shipped_pairs("correct", limit=3)]
+    plans = [plan_pair(lrm.assembler, pair, traces=2, prior=6) for pair in shipped_pairs("correct", limit=3)]
     references = reference_log_probs(lrm, plans)
     generator = torch.Generator().manual_seed(0)
     for p in lrm.model.parameters():
@@ -30,11 +30,16 @@ def moved():
 
 
 @pytest.mark.parametrize("objective", [DPO(0.3), IPO(0.3), SimPO(2.0)], ids=lambda o: o.name)
-@pytest.mark.parametrize("kind", ["trace", "mean", "empty"])
+@pytest.mark.parametrize("kind", ["trace", "mean", "pooled", "empty"])
 def test_it_is_the_combination_of_scores(moved, objective, kind):
     """Catches a wrong coefficient, a wrong row, or a second gradient through the coefficients."""
     lrm, plans, references, parameters = moved
-    estimator = {"trace": Trace(objective), "mean": MultiTrace(objective, 2), "empty": EmptyTrace(objective)}[kind]
+    estimator = {
+        "trace": Trace(objective),
+        "mean": MultiTrace(objective, 2),
+        "pooled": Pooled(objective, 4),
+        "empty": EmptyTrace(objective),
+    }[kind]
     found = batch_gradient(
         lrm.model, parameters, plans, references, estimator, objective, empty=kind == "empty", token_budget=128
     ).vector
@@ -43,7 +48,9 @@ def test_it_is_the_combination_of_scores(moved, objective, kind):
     for plan, reference in zip(plans, references, strict=True):
         rows = engine.buffer(len(plan.sequences))
         trace, answer = engine.fill(plan.sequences, rows)
-        logs = pair_log_probs(plan, trace.numpy(), answer.numpy(), reference)
+        logs = pair_log_probs(
+            plan, trace.numpy(), answer.numpy(), reference.log_prob, log_prob_answer_ref=reference.log_prob_answer
+        )
         expected += mean_coefficients(estimator, logs) @ rows.double().numpy()
     places = engine.places()
     ordered = np.concatenate([expected[places[name]] for name in parameters])
@@ -66,7 +73,7 @@ def test_the_exported_loss_has_the_mixed_gradient(moved, objective):
                 :, 0
             ]
             values.append(token[s.score_start - 1 :].sum())
-        reference = torch.tensor([ref[r] for ref, r in zip(references, rows, strict=True)])
+        reference = torch.tensor([ref.log_prob[r] for ref, r in zip(references, rows, strict=True)])
         return torch.stack(values), reference, torch.tensor([float(s.tokens) for s in sequences])
 
     sides = {
@@ -117,4 +124,5 @@ def test_reference_log_probs_belong_to_their_sequences(lrm):
     ]
     for plan, found in zip(plans, reference_log_probs(lrm, plans), strict=True):
         trace, answer = sequence_log_probs(lrm.model, plan.sequences)
-        np.testing.assert_allclose(found, (trace + answer).numpy(), rtol=1e-5)
+        np.testing.assert_allclose(found.log_prob, (trace + answer).numpy(), rtol=1e-5)
+        np.testing.assert_allclose(found.log_prob_answer, answer.numpy(), rtol=1e-4, atol=1e-6)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ def fresh(config, **options):
         {"method": "mixed_data"},
         {"method": "multi_trace", "traces": 2, "combination": "marginal"},
         {"method": "multi_trace", "traces": 2, "combination": "average"},
+        {"method": "multi_trace", "traces": 4, "combination": "pooled"},
     ],
     ids=lambda m: "-".join(str(v) for v in m.values()),
 )
@@ -45,6 +47,87 @@ def test_every_method_lowers_its_loss(method):
     # Mixed data: two steps see every row, with and without a trace, once.
     weight = np.mean([row["alpha"] for row in log[:4]])
     assert weight == {"empty": 0.0, "bvpo": 0.5, "mixed_data": 0.5}.get(method["method"], 1.0)
+
+
+def test_what_is_logged_of_a_step():
+    """Catches a loss of one part, rewards without beta, and kappa that does not follow the rate."""
+    options = {"beta": 0.5, "alpha": 0.25, "smoothness": 20.0, "lr": 1e-3, "evaluate_every": 1}
+    seen = []
+    run = fresh(TrainConfig(**(SHORT | options)), callbacks=[lambda step, lrm: seen.append(step) or {"mine": 2.0}])
+    assert run.kappa == pytest.approx(0.02)
+    assert seen == list(range(7))
+    for row in run.log[:-1]:
+        assert row["loss"] == pytest.approx(0.25 * row["trace/loss"] + 0.75 * row["empty/loss"], rel=1e-12)
+        assert row["rewards/margins"] == pytest.approx(row["rewards/chosen"] - row["rewards/rejected"], abs=1e-9)
+        assert row["kappa"] == pytest.approx(20.0 * row["learning_rate"])
+        assert row["mine"] == 2.0
+        assert row["sequences"] == 16
+        assert {"epoch", "grad_norm", "trace/grad_norm", "empty/grad_norm", "rewards/accuracies"} <= set(row)
+    # At the reference g_t and g_e are all there is, and the mix is at most as long as its parts.
+    first = run.log[0]
+    longest = 0.25 * first["trace/grad_norm"] + 0.75 * first["empty/grad_norm"]
+    assert 0 < first["grad_norm"] <= longest
+    log_ratio = run.log[3]["rewards/chosen"] / 0.5
+    assert abs(log_ratio) > 1e-3
+    assert run.log[3]["logps/chosen"] < 0
+
+
+def test_rewards_of_a_reference_free_loss_are_per_token():
+    log = fresh(TrainConfig(**(SHORT | {"loss": "simpo", "beta": 2.0, "gamma": 0.5, "steps": 1}))).log
+    assert log[0]["rewards/chosen"] > 2.0 * log[0]["logps/chosen"] / 10
+    assert log[0]["rewards/chosen"] < 0
+
+
+def test_only_the_named_parameters_move():
+    """Catches weight decay on frozen weights and a step on all of them."""
+    before, lrm = load_model(), load_model()
+    train(TrainConfig(**(SHORT | {"steps": 2, "weight_decay": 0.5}), params=r"layers\.2\.mlp"), lrm, PAIRS)
+    old = dict(before.model.named_parameters())
+    moved = {name for name, p in lrm.model.named_parameters() if not torch.equal(p, old[name])}
+    assert moved == {name for name in old if "layers.2.mlp" in name}
+    with pytest.raises(InputError, match="matches no parameter; names look like"):
+        fresh(TrainConfig(**SHORT, params="no_such"))
+
+
+def test_weight_decay_shrinks_what_has_no_gradient():
+    """Catches decay inside the gradient of AdamW: decoupled, it multiplies weights by 1 - lr decay."""
+    lrm = load_model()
+    old = {n: p.clone() for n, p in lrm.model.named_parameters()}
+    options = SHORT | {"steps": 1, "lr": 1e-2, "weight_decay": 0.5}
+    plain, decayed = load_model(), lrm
+    train(TrainConfig(**(options | {"weight_decay": 0.0})), plain, PAIRS)
+    train(TrainConfig(**options), decayed, PAIRS)
+    new = dict(plain.model.named_parameters())
+    for name, p in decayed.model.named_parameters():
+        assert torch.allclose(p, new[name] - 0.005 * old[name], atol=1e-6)
+
+
+def test_parts_of_a_batch_add_up_to_it():
+    """Catches gradient accumulation that sums means of parts."""
+    ends = []
+    for parts in (1, 4):
+        lrm = load_model()
+        train(TrainConfig(**(SHORT | {"steps": 2, "micro_batches": parts})), lrm, PAIRS)
+        ends.append(torch.cat([p.flatten() for p in lrm.model.parameters()]))
+    start = torch.cat([p.flatten() for p in load_model().model.parameters()])
+    assert float((ends[0] - ends[1]).norm()) < 0.05 * float((ends[0] - start).norm())
+
+
+def test_another_reference_changes_the_loss():
+    """Catches a reference that is always the model itself."""
+    reference = load_model()
+    for p in reference.model.parameters():
+        p.data *= 0.97
+    log = fresh(TrainConfig(**(SHORT | {"steps": 1})), reference=reference).log
+    assert abs(log[0]["rewards/chosen"]) > 1e-3
+
+
+def test_copies_are_not_answers_to_an_empty_trace():
+    copied = [replace(pair, empty_answers="copied") for pair in PAIRS]
+    with pytest.raises(InputError, match="8 of 8 pairs have no empty-trace answers of their own, which --method bvpo"):
+        train(TrainConfig(**SHORT), load_model(), copied)
+    train(TrainConfig(**(SHORT | {"steps": 1}), copied_empty=True), load_model(), copied)
+    train(TrainConfig(**(SHORT | {"steps": 1}), method="dpo"), load_model(), copied)
 
 
 def test_a_mix_at_the_ends_is_the_method_alone():
@@ -114,11 +197,12 @@ def test_clipping_bounds_the_step():
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path):
     config = TrainConfig(**(SHORT | {"lr": 1e6, "optimiser": "sgd", "clip": None, "save_every": 1, "steps": 50}))
-    with pytest.raises(StudyError, match="smaller learning rate"):
+    with pytest.raises(StudyError, match=r"^step \d+, batch of prompts style-.*smaller learning rate"):
         fresh(config, folder=tmp_path)
     held = load_checkpoint(tmp_path / "checkpoint.safetensors")
-    assert held.step >= 1
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == held.step
+    for name, value in load_model().model.named_parameters():
+        assert held.step > 0 or torch.equal(held.parameters[name], value)
 
 
 @pytest.mark.parametrize(
@@ -138,12 +222,14 @@ def test_data_that_do_not_suffice(options, says):
     [
         ({"method": "ppo"}, "--method must be one of dpo, empty"),
         ({"alpha": 2.0}, r"--alpha must be in \[0, 1\]"),
-        ({"steps": 0}, "--steps must be a positive whole number"),
+        ({"steps": 0}, "--steps must be at least 1, got 0"),
+        ({"steps": 1.5}, "--steps must be a whole number, got 1.5"),
+        ({"lr": "fast"}, "--lr must be a number, got 'fast'"),
         ({"lr": -1.0}, "--lr must be a positive number"),
         ({"batch_size": 3}, "--batch-size 3 must be a multiple of --micro-batches 2"),
         ({"alpha": "auto", "batch_size": 3, "micro_batches": 3}, "needs an even number of --micro-batches"),
         ({"method": "multi_trace"}, "multi_trace needs --traces 2 or more"),
-        ({"combination": "sum"}, "--combination must be one of average, marginal"),
+        ({"combination": "sum"}, "--combination must be one of average, marginal, pooled"),
         ({"model": "m"}, "--model needs --data"),
     ],
 )
@@ -181,7 +267,8 @@ from bvpo_analysis import load_model, shipped_pairs
 from bvpo_analysis.training import TrainConfig, train
 run = train(TrainConfig(alpha="auto", batch_size=8, steps=7, lr=3e-4), load_model(), shipped_pairs("style", limit=8))
 if os.environ.get("RANK", "0") == "0":
-    print(json.dumps([[row[k] for k in ("alpha", "grad_norm")] for row in run.log[:-1]]))
+    shown = ("alpha", "grad_norm", "loss", "logps/chosen", "tokens")
+    print(json.dumps([[row[k] for k in shown] for row in run.log[:-1]]))
 """
 
 

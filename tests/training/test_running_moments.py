@@ -76,7 +76,8 @@ def test_weights_are_those_of_the_closed_forms():
     for kappa in (1.0, 0.3, 0.01):
         assert moments.weight(kappa) == pytest.approx(float(theory.weighted_optimal_weight(**law, kappa=kappa)))
     assert weight_rule("auto").weight(moments, rate=0.1) == pytest.approx(moments.weight(1.0))
-    assert weight_rule("kappa", kappa=0.5).weight(moments, rate=0.2) == pytest.approx(moments.weight(0.1))
+    assert weight_rule("kappa", kappa=0.5).weight(moments, rate=0.2) == pytest.approx(moments.weight(0.5))
+    assert weight_rule("schedule", kappa=0.5).weight(moments, rate=0.2) == pytest.approx(moments.weight(0.1))
     cosine = theory.cosine_optimal_weight(second_t=5.0, second_e=3.5, second_te=1.45, signal_t=1.0, signal_e=1.2)
     assert moments.cosine_weight() == pytest.approx(float(cosine.convex_alpha), rel=1e-9)
 
@@ -111,10 +112,10 @@ def test_rules_wait_for_their_moments(rule):
 @pytest.mark.parametrize(
     ("alpha", "options", "says"),
     [
-        ("half", {}, "--alpha must be a number or one of auto, kappa, cosine, james_stein, got 'half'"),
+        ("half", {}, "--alpha must be a number or one of auto, kappa, schedule, cosine, james_stein, got 'half'"),
         (1.5, {}, r"--alpha must be in \[0, 1\], got 1.5; --allow-extrapolation"),
         ("nan", {"allow_extrapolation": True}, "--alpha must be finite"),
-        ("auto", {"kappa": 0.0}, r"--kappa must be in \(0, 1\]"),
+        ("auto", {"kappa": 0.0}, "--kappa must be a positive number, got 0.0"),
     ],
 )
 def test_rules_that_make_no_sense(alpha, options, says):
