@@ -13,6 +13,7 @@ import bvpo_analysis
 PACKAGE = Path(bvpo_analysis.__file__).parent
 ORDER = (
     "errors",
+    "run_folder",
     "records",
     "objectives",
     "testing",
@@ -39,8 +40,10 @@ ORDER = (
     "off_reference",
     "evaluation",
     "training",
+    "train",
     "coverage",
     "sgd",
+    "training_study",
     "claims",
     "report",
 )

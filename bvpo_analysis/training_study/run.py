@@ -1,0 +1,271 @@
+"""One run of the study: train, follow the held-out loss, look at the gradients, and answer fresh prompts at the end."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from bvpo_analysis.evaluation import (
+    MODES,
+    REWARDS,
+    AnswerSet,
+    HeldOut,
+    comparisons,
+    fresh_prompts,
+    length_controlled_win_rate,
+    sample_answers,
+)
+from bvpo_analysis.evaluation.divergence import sequence_divergence
+from bvpo_analysis.exact import shipped_traces
+from bvpo_analysis.lrm.loading import ReasoningModel, load_model
+from bvpo_analysis.lrm.shipped.task import is_right
+from bvpo_analysis.objectives import DPO
+from bvpo_analysis.preferences.shipped import Regime, shipped_pairs
+from bvpo_analysis.records import Floats, PreferencePair
+from bvpo_analysis.training import train
+from bvpo_analysis.training_study.arms import Run
+from bvpo_analysis.training_study.probe import Probe
+
+REFERENCE_STREAM = "reference"
+PROBED = ("sweep", "method")
+"""Groups of arms whose first run has its gradients looked at."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured.
+
+    Attributes:
+        prompts: fresh prompts that are answered at the end, once by a policy and ``reference_answers`` times by the
+            reference.
+        reference_answers: answers of the reference to each.
+        train_pairs: pairs trained on, the first of a regime.
+        curve_pairs: held-out pairs followed during training, the first behind them.
+        held_out_pairs: held-out pairs at the end.
+        probe_pairs: held-out pairs whose gradients are enumerated.
+        probe_every: steps between probes.
+        steps: steps of a run; None for those of its arm.
+
+    Example:
+        >>> Size().train_pairs + Size().held_out_pairs
+        256
+    """
+
+    prompts: int = 512
+    reference_answers: int = 4
+    train_pairs: int = 224
+    curve_pairs: int = 16
+    held_out_pairs: int = 32
+    probe_pairs: int = 24
+    probe_every: int = 20
+    steps: int | None = None
+
+
+TINY = Size(
+    prompts=8,
+    reference_answers=2,
+    train_pairs=32,
+    curve_pairs=4,
+    held_out_pairs=4,
+    probe_pairs=4,
+    probe_every=2,
+    steps=4,
+)
+"""A size for tests and dry runs."""
+
+
+def training_pairs(regime: Regime, size: Size) -> tuple[PreferencePair, ...]:
+    """The pairs trained on."""
+    return shipped_pairs(regime)[: size.train_pairs]
+
+
+@cache
+def measured_pairs(regime: Regime, size: Size, which: str) -> HeldOut:
+    """Pairs whose loss is measured: "curve" and "held out" with all their traces, and the first of those "trained" on.
+
+    Always by the DPO loss with beta = 0.1, so that what was trained by other losses can be compared.
+    """
+    reference, pairs = load_model(), shipped_pairs(regime)
+    if which == "trained":
+        return HeldOut(reference, pairs[: size.held_out_pairs], DPO(), traces=4)
+    count = size.curve_pairs if which == "curve" else size.held_out_pairs
+    held_out = pairs[size.train_pairs : size.train_pairs + count]
+    return HeldOut(reference, held_out, DPO(), enumerate_traces=shipped_traces)
+
+
+def probe_of(reference: ReasoningModel, regime: Regime, size: Size) -> Probe:
+    """The held-out pairs at which the gradients are looked."""
+    return Probe(reference, shipped_pairs(regime)[size.train_pairs : size.train_pairs + size.probe_pairs])
+
+
+def run_one(run: Run, size: Size) -> dict[str, Any]:
+    """Train and evaluate one run, as JSON values.
+
+    Returns:
+        config; log (one mapping per step); curve (held-out losses and accuracies every ten steps, on the marginal DPO
+        loss whatever loss is trained); held_out and trained (per pair, at the end); final (answers of both modes per
+        prompt); probes (moments of the gradients); displacement; seconds.
+
+    Raises:
+        StudyError: the run diverged.
+    """
+    torch.set_num_threads(1)
+    regime = run.arm.regime
+    changes = {} if size.steps is None else {"steps": size.steps, "evaluate_every": max(size.steps // 2, 1)}
+    config = run.arm.config(run.seed, **changes)
+    reference, policy = load_model(), load_model()
+    followed = measured_pairs(regime, size, "curve")
+    probe = probe_of(reference, regime, size) if run.seed == 0 and run.arm.group in PROBED else None
+    curve: list[dict[str, float]] = []
+    probes: list[dict[str, float]] = []
+    clock = _Clock()
+
+    def follow(step: int, lrm: ReasoningModel) -> Mapping[str, float]:
+        with clock.stopped():
+            values = followed.values(lrm.model)
+            means = {name: float(np.mean(getattr(values, name))) for name in values.__dataclass_fields__}
+            curve.append({"step": step} | means)
+            if probe is not None and step > 0 and step % size.probe_every == 0:
+                probes.append({"step": step} | probe.at(lrm))
+        return {"eval/accuracy": means["trace_accuracy"]}
+
+    start = clock.now()
+    done = train(config, policy, training_pairs(regime, size), callbacks=[follow])
+    seconds = clock.now() - start
+    held = measured_pairs(regime, size, "held out").values(policy.model)
+    trained = measured_pairs(regime, size, "trained").values(policy.model)
+    return {
+        "arm": run.arm.name,
+        "group": run.arm.group,
+        "regime": regime,
+        "seed": run.seed,
+        "lr": config.lr,
+        "steps": done.steps,
+        "stopped": done.stopped,
+        "log": [_plain(entry) for entry in done.log[:-1]],
+        "curve": curve,
+        "probes": probes,
+        "held_out": {n: getattr(held, n).tolist() for n in held.__dataclass_fields__},
+        "trained": {n: getattr(trained, n).tolist() for n in ("trace_loss", "empty_loss", "trace_accuracy")},
+        "final": final_answers(policy, reference, regime, size),
+        "displacement": displacement(policy, reference),
+        "seconds": seconds,
+    }
+
+
+def final_answers(policy: ReasoningModel, reference: ReasoningModel, regime: Regime, size: Size) -> dict[str, Any]:
+    """Per mode: numbers of every fresh prompt, and the length-controlled win rate."""
+    found: dict[str, Any] = {}
+    for mode in MODES:
+        answers = sample_answers(policy, fresh_prompts(size.prompts), mode, max_new_tokens=48)
+        other = reference_answers(reference, mode, size)
+        own, others = answers.rewards(REWARDS[regime]), other.rewards(REWARDS[regime])
+        controlled = length_controlled_win_rate(own, others, answers.lengths(), other.lengths())
+        found[mode] = answer_numbers(policy, reference, answers) | {
+            "won": comparisons(own, others).mean(axis=1).tolist(),
+            "length_controlled": [controlled.value, controlled.se],
+        }
+    return found
+
+
+def answer_numbers(policy: ReasoningModel, reference: ReasoningModel, answers: AnswerSet) -> dict[str, list[float]]:
+    """Task accuracy, readability, lengths, divergence and entropy of every prompt, means over its answers, [n] each."""
+    flat = [answer for row in answers.answers for answer in row]
+    shape = len(answers.prompts), len(answers.answers[0])
+    kl, entropy = (x.reshape(shape) for x in sequence_divergence(policy.model, reference.model, flat))
+
+    def right(text: str, answer: str | None) -> float:
+        return float(answer is not None and is_right(text, answer))
+
+    columns = {
+        "right": answers.values(lambda prompt, answer: right(prompt.text, answer.answer)),
+        "unreadable": answers.unreadable(),
+        "tokens_answer": answers.lengths(),
+        "tokens_trace": answers.trace_lengths(),
+        "kl": kl,
+        "trace_entropy": entropy,
+    }
+    return {name: _rounded(values.mean(axis=1)) for name, values in columns.items()}
+
+
+@cache
+def _reference_answers(fingerprint: str, mode: str, prompts: int, answers: int) -> AnswerSet:
+    return sample_answers(
+        load_model(),
+        fresh_prompts(prompts),
+        "thinking" if mode == "thinking" else "empty",
+        answers=answers,
+        stream=REFERENCE_STREAM,
+        max_new_tokens=48,
+    )
+
+
+def reference_answers(reference: ReasoningModel, mode: str, size: Size) -> AnswerSet:
+    """The reference's answers to the fresh prompts, the same in every run."""
+    return _reference_answers(reference.fingerprint, mode, size.prompts, size.reference_answers)
+
+
+def run_reference(regime: Regime, size: Size) -> dict[str, Any]:
+    """The reference itself as a policy: what a run would record at step 0."""
+    torch.set_num_threads(1)
+    reference = load_model()
+    held = measured_pairs(regime, size, "held out").values(reference.model)
+    return {
+        "regime": regime,
+        "held_out": {n: getattr(held, n).tolist() for n in held.__dataclass_fields__},
+        "probe": {"step": 0} | probe_of(reference, regime, size).at(reference),
+        "final": final_answers(reference, reference, regime, size),
+    }
+
+
+SKETCH = 512
+"""Length of the sketch of a displacement."""
+
+
+def displacement(policy: ReasoningModel, reference: ReasoningModel) -> dict[str, Any]:
+    """theta - theta_ref: its norm, and a count sketch, whose inner products estimate those of the vectors."""
+    ends = dict(policy.model.named_parameters())
+    parts = [ends[name].detach().double() - p.detach().double() for name, p in reference.model.named_parameters()]
+    vector = torch.cat([part.flatten() for part in parts])
+    hashes = torch.Generator().manual_seed(0)
+    bucket = torch.randint(SKETCH, (len(vector),), generator=hashes)
+    sign = torch.randint(2, (len(vector),), generator=hashes) * 2.0 - 1.0
+    sketch = torch.zeros(SKETCH, dtype=torch.float64).index_add_(0, bucket, vector * sign)
+    return {"norm": float(vector.norm()), "sketch": _rounded(sketch.numpy())}
+
+
+class _Clock:
+    """CPU seconds of this process, which stand still while something else is measured."""
+
+    def __init__(self) -> None:
+        self._left_out = 0.0
+
+    def now(self) -> float:
+        return time.process_time() - self._left_out
+
+    def stopped(self) -> "_Pause":
+        return _Pause(self)
+
+
+class _Pause:
+    def __init__(self, clock: _Clock) -> None:
+        self._clock = clock
+
+    def __enter__(self) -> None:
+        self._start = time.process_time()
+
+    def __exit__(self, *_: object) -> None:
+        self._clock._left_out += time.process_time() - self._start
+
+
+def _rounded(values: Floats) -> list[float]:
+    """To six digits: what is behind them is noise of the platform."""
+    return [float(f"{value:.6g}") for value in values]
+
+
+def _plain(entry: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(f"{value:.9g}") for name, value in entry.items() if isinstance(value, int | float)}
