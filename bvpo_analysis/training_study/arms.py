@@ -12,8 +12,8 @@ from bvpo_analysis.preferences.shipped import REGIMES, Regime
 from bvpo_analysis.training import TrainConfig
 
 LEARNING_RATES: dict[Regime, float] = {"style": 0.03, "valid": 0.3, "correct": 0.1}
-"""Of SGD, chosen by the arms ``pilot``: three times as much wins at the ceiling of the reward with every weight (style),
-ends in answers that cannot be read (valid), or costs accuracy (correct)."""
+"""Of SGD, chosen by the arms ``pilot``: three times as much wins at the ceiling of the reward with every weight 
+(style), ends in answers that cannot be read (valid), or costs accuracy (correct)."""
 ADAMW_RATE = 1e-4
 """Three times as much ends in answers that cannot be read."""
 WEIGHTS: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -41,24 +41,27 @@ class Arm:
     options: dict[str, Any] = field(default_factory=dict)
     seeds: int = SEEDS
 
-    def config(self, seed: int, **changes: Any) -> TrainConfig:
-        """The options of one run.
-
-        Example:
-            >>> core_arms()[0].config(2).seed
-            2
-        """
+    def settings(self, seed: int) -> dict[str, Any]:
+        """What one run sets of the options of :class:`TrainConfig`."""
         base: dict[str, Any] = {
             "optimiser": "sgd",
             "lr": LEARNING_RATES[self.regime],
             "steps": STEPS,
             "batch_size": BATCH,
             "regime": self.regime,
-            "held_out": 0.125,
             "evaluate_every": 10,
             "seed": seed,
         }
-        return TrainConfig(**(base | self.options | changes))
+        return base | self.options
+
+    def config(self, seed: int, **changes: Any) -> TrainConfig:
+        """The options of one run, some of them changed.
+
+        Example:
+            >>> core_arms()[0].config(2).seed
+            2
+        """
+        return TrainConfig(**(self.settings(seed) | changes))
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def _data(regime: Regime) -> dict[str, str]:
 
 def run_key(run: Run, size: Size) -> dict[str, Any]:
     """What a result belongs to, as JSON values."""
-    return {"config": asdict(run.arm.config(run.seed)), "size": asdict(size), **_data(run.arm.regime)}
+    return {"settings": run.arm.settings(run.seed), "size": asdict(size), **_data(run.arm.regime)}
 
 
 def do_work(work: Work, *, processes: int = 2) -> None:
@@ -141,12 +141,12 @@ def results_of(work: Work) -> tuple[dict[str, dict[str, Any]], list[dict[str, An
     Raises:
         InputError: nothing has been run.
     """
-    references = {
-        regime: found
-        for regime in REGIMES
-        if (found := read_result(reference_path(work.folder, regime), {"size": asdict(work.size), **_data(regime)}))
-    }
-    runs = [read_result(run_path(work.folder, run), run_key(run, work.size)) for run in work.runs]
+    references: dict[str, dict[str, Any]] = {}
+    for regime in REGIMES:
+        kept = read_result(reference_path(work.folder, regime), {"size": asdict(work.size), **_data(regime)})
+        if kept is not None:
+            references[regime] = kept
+    runs = (read_result(run_path(work.folder, run), run_key(run, work.size)) for run in work.runs)
     found = [result for result in runs if result is not None]
     if not found:
         raise InputError(f"{work.folder}: no finished run of this study; run it first")
