@@ -167,12 +167,29 @@ def _prompt_table(scores: ScoreSet, objective: Objective) -> dict[str, PromptMom
     return {pair.log_probs.prompt_id: prompt_moments(pair, *estimators) for pair in scores.pairs}
 
 
+def enumerate_prompts(lrm: ReasoningModel, pairs: Sequence[PreferencePair]) -> ScoreSet:
+    """Scores of pairs with all of their traces."""
+    return score_pairs(lrm, pairs, enumerate_traces=shipped_traces, label="exact check")
+
+
 def largest_deviation(
-    lrm: ReasoningModel, pairs: Sequence[PreferencePair], table: ExactTable, objective: Objective
+    lrm: ReasoningModel,
+    pairs: Sequence[PreferencePair],
+    table: ExactTable,
+    objective: Objective,
+    *,
+    scores: ScoreSet | None = None,
 ) -> float:
     """Recompute prompts by enumeration: the largest deviation of any moment from the table, relative to its prompt.
 
     Deviations are relative to the largest moment of the same prompt, since some of them are zero by theory.
+
+    Args:
+        lrm: the model.
+        pairs: which prompts.
+        table: the committed table.
+        objective: its loss.
+        scores: of :func:`enumerate_prompts` on these pairs, if they are there already.
 
     Raises:
         StudyError: the table is of another model, loss or set of prompts.
@@ -180,9 +197,9 @@ def largest_deviation(
     unknown = [pair.prompt_id for pair in pairs if pair.prompt_id not in table.prompts]
     if table.model != lrm.fingerprint or table.objective != repr(objective) or unknown:
         raise StudyError("the exact table belongs to another model, loss or data set; recompute it with `make exact`")
-    scores = score_pairs(lrm, pairs, enumerate_traces=shipped_traces, label="exact check")
     worst = 0.0
-    for prompt_id, moments in _prompt_table(scores, objective).items():
+    scored = scores if scores is not None else enumerate_prompts(lrm, pairs)
+    for prompt_id, moments in _prompt_table(scored, objective).items():
         expected = asdict(table.prompts[prompt_id])
         scale = max(abs(value) for value in expected.values())
         worst = max(worst, *(abs(value - expected[name]) / scale for name, value in asdict(moments).items()))

@@ -2,7 +2,6 @@
 
 from bvpo_analysis.combining import james_stein_risk, prompts_needed
 from bvpo_analysis.comparison import EstimatorComparison
-from bvpo_analysis.moments.bias_split import split_bias
 from bvpo_analysis.report.sections import Section, table
 
 
@@ -44,17 +43,7 @@ def estimators_section(compared: EstimatorComparison, batch_size: int) -> Sectio
                 rows,
             ),
         ),
-        notes=(_shift_note(compared), _shrinkage_note(compared, batch_size)),
-    )
-
-
-def _shift_note(compared: EstimatorComparison) -> str:
-    """The bias of g_e in two parts, in words."""
-    split = split_bias(compared.joint)
-    return (
-        "The bias of g_e is a data shift (its answers are others than those of g_t) plus a trace shift (the same "
-        f"answers without their trace): their squared lengths are {split.data_sq} and {split.trace_sq}, their inner "
-        f"product {split.inner}."
+        notes=(_shrinkage_note(compared, batch_size),),
     )
 
 

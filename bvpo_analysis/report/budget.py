@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bvpo_analysis.cost import Cost, Measure
 from bvpo_analysis.equal_budget import EqualBudgetRow
@@ -18,6 +19,8 @@ UNITS: Mapping[Measure, str] = {
     "total_flops": "operations of passes and generation",
 }
 """The units of a budget in words."""
+TRACE_COUNTS = (2, 4, 8)
+"""Traces per answer whose mean is priced beside one trace."""
 
 
 def cost_section(costs: Mapping[str, Cost], *, labels: Mapping[str, str] | None = None) -> Section:
@@ -55,13 +58,64 @@ def cost_section(costs: Mapping[str, Cost], *, labels: Mapping[str, str] | None 
     )
 
 
-def equal_budget_section(rows: Sequence[EqualBudgetRow], *, batch_size: float, measure: Measure = "tokens") -> Section:
+def step_cost_section(trace: Cost, empty: Cost, batch_size: float) -> Section:
+    """What one optimiser step passes through the model: g_t, means of K traces, g_e and the mix.
+
+    Args:
+        trace, empty: mean cost of one prompt with one trace per answer, and with empty traces.
+        batch_size: prompts of a step.
+    """
+    cases = [
+        ("g_t, one trace", trace),
+        *((f"g_t, mean of {k} traces", k * trace) for k in TRACE_COUNTS),
+        ("g_e, empty trace", empty),
+        ("g_c, any weight", trace + empty),
+    ]
+    operations = not np.isnan(np.asarray(trace.flops_backward, dtype=np.float64)).any()
+    columns: list[tuple[str, Kind]] = [
+        ("one step of", "words"),
+        ("sequences", "estimate"),
+        ("tokens", "estimate"),
+        ("tokens over those of g_t", "estimate"),
+    ]
+    if operations:
+        columns += [("operations", "estimate"), ("operations over those of g_t", "estimate")]
+    rows = []
+    for name, cost in cases:
+        row = [name, _times(batch_size, cost.sequences), _times(batch_size, cost.of("tokens"))]
+        row.append(_ratio(cost, trace, "tokens"))
+        if operations:
+            row += [_times(batch_size, cost.of("flops")), _ratio(cost, trace, "flops")]
+        rows.append(row)
+    return Section(
+        anchor="step-cost",
+        title="What a step costs",
+        short="Step",
+        text=(
+            f"One optimiser step on {batch_size:g} prompts: sequences with one forward and one backward pass each, and "
+            "their tokens, prompt included. Empty traces are shorter, so they cost fewer tokens than they cost "
+            "sequences. The time of a step follows its operations, and its memory the longest sequence, which is that "
+            "of g_t either way.",
+        ),
+        tables=(table("cost of a step", columns, rows),),
+    )
+
+
+def equal_budget_section(
+    rows: Sequence[EqualBudgetRow],
+    *,
+    batch_size: float,
+    measure: Measure = "tokens",
+    anchor: str = "equal-budget",
+    title: str = "Error at equal budget",
+) -> Section:
     """Errors at the batch sizes that cost as much as ``batch_size`` prompts of the first row.
 
     Args:
         rows: of :func:`bvpo_analysis.equal_budget.compare_at_equal_budget`, the baseline first.
         batch_size: B of the baseline.
         measure: the unit of the budget.
+        anchor, title: of the section.
 
     Raises:
         ValueError: no rows.
@@ -84,8 +138,8 @@ def equal_budget_section(rows: Sequence[EqualBudgetRow], *, batch_size: float, m
         ("note", "words"),
     ]
     return Section(
-        anchor="equal-budget",
-        title="Error at equal budget",
+        anchor=anchor,
+        title=title,
         short="Equal budget",
         text=(
             f"Every estimator gets the budget of {batch_size:g} prompts of {rows[0].label}, counted in "
@@ -176,6 +230,14 @@ _COUNTED = {
     "tokens_backward": "tokens back-propagated",
 }
 _PLAN_COLUMNS: list[tuple[str, Kind]] = [("prompts B", "number"), ("traces K", "number"), ("weight of g_t", "number")]
+
+
+def _times(batch_size: float, cost: ArrayLike) -> Estimate:
+    return jackknife_estimate(np.atleast_1d(batch_size * np.asarray(cost, dtype=np.float64)))
+
+
+def _ratio(cost: Cost, other: Cost, measure: Measure) -> Estimate:
+    return jackknife_estimate(np.atleast_1d(cost.of(measure) / other.of(measure)))
 
 
 def _counted(cost: Cost, name: str) -> Estimate:

@@ -13,9 +13,11 @@ import numpy as np
 import torch
 
 from bvpo_analysis.comparison import EstimatorComparison, memory_needed
+from bvpo_analysis.cost import Architecture
 from bvpo_analysis.errors import InputError
 from bvpo_analysis.exact import (
     ExactTable,
+    enumerate_prompts,
     largest_deviation,
     load_table,
     pairs_fingerprint,
@@ -28,6 +30,7 @@ from bvpo_analysis.preferences.shipped import DIRECTORY, pairs_path
 from bvpo_analysis.records import PreferencePair
 from bvpo_analysis.report.config import BOX, FEWEST_COMPARED, ReportConfig
 from bvpo_analysis.report.drawings import write_figures
+from bvpo_analysis.report.losses import LossRow, compared_losses, loss_rows
 from bvpo_analysis.report.processes import Meeting
 from bvpo_analysis.report.render import render_html, render_markdown
 from bvpo_analysis.report.results import SCHEMA_VERSION, study_results
@@ -44,7 +47,7 @@ from bvpo_analysis.scores import ENGINE_NAMES, BlockFolder, Shard, score_engine
 from bvpo_analysis.scores.blocks import require_all_counted
 from bvpo_analysis.scores.memory import available_bytes
 from bvpo_analysis.scores.pair_work import BLOCK
-from bvpo_analysis.study import Study, require_identified
+from bvpo_analysis.study import Study, is_off_reference, require_identified
 from bvpo_analysis.tables import jsonable
 
 CHECKED_PROMPTS = 32
@@ -163,10 +166,13 @@ def run_report(
         if meeting is not None:
             meeting.leave()
     checked, deviation = 0, None
+    losses: tuple[LossRow, ...] = ()
     if inputs.exact is not None:
         sample = inputs.pairs[: checked_prompts(len(inputs.pairs))]
         checked = len(sample)
-        deviation = largest_deviation(inputs.lrm, sample, inputs.exact, config.objective)
+        enumerated = enumerate_prompts(inputs.lrm, sample)
+        deviation = largest_deviation(inputs.lrm, sample, inputs.exact, config.objective, scores=enumerated)
+        losses = loss_rows(enumerated, compared_losses(config.objective))
     compared = _compared(config, inputs, folder)
     too_large = too_large_to_compare(inputs) if config.compare and config.traces != "exact" else ""
     core = study_results(
@@ -183,6 +189,10 @@ def run_report(
         compared=compared,
         file=inputs.file,
         notes=[too_large] if too_large else [],
+        losses=losses,
+        architecture=Architecture.from_config(
+            getattr(inputs.lrm.model, "config", None), sum(p.numel() for p in inputs.lrm.model.parameters())
+        ),
     )
     results = jsonable(
         {
@@ -280,7 +290,8 @@ def too_large_to_compare(inputs: Inputs) -> str:
 def _compared(config: ReportConfig, inputs: Inputs, folder: Path) -> EstimatorComparison | None:
     """Other estimators on the first pairs; None where traces are enumerated, memory is short, or if not asked for."""
     pairs = inputs.pairs[: config.compare]
-    if config.traces == "exact" or len(pairs) < FEWEST_COMPARED or too_large_to_compare(inputs):
+    off = is_off_reference(inputs.lrm, inputs.reference)
+    if config.traces == "exact" or off or len(pairs) < FEWEST_COMPARED or too_large_to_compare(inputs):
         return None
     return EstimatorComparison.from_pairs(
         inputs.lrm,

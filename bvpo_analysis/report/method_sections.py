@@ -37,7 +37,6 @@ def coverage_section() -> Section:
         ),
         tables=(table("coverage of the intervals", columns, cells),),
         notes=(*(limit.text for limit in LIMITS), "The measurement is committed; make coverage repeats it."),
-        place="method",
     )
 
 

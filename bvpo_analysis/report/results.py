@@ -1,7 +1,8 @@
 """results.json: every number of a report as an Estimate, each with the full name of what it refers to.
 
-Layout (schema version 1). ``alpha`` objects follow :class:`bvpo_analysis.records.Alpha`, ``estimate`` objects follow
-:class:`bvpo_analysis.records.Estimate`; infinite interval ends and undefined numbers are null.
+Layout (schema version 2; ``results.schema.json`` documents every key). ``alpha`` objects follow
+:class:`bvpo_analysis.records.Alpha`, ``estimate`` objects follow :class:`bvpo_analysis.records.Estimate`; infinite
+interval ends and undefined numbers are null.
 
     schema_version, config, model, data
     headline     alpha, verdict, errors [{name, alpha, mse, relative}], half_regret, traces_worth,
@@ -16,10 +17,15 @@ Layout (schema version 1). ``alpha`` objects follow :class:`bvpo_analysis.record
     groups       [{name, parameters, bias_e_sq, var_t, trace_var, alpha}]
     identified   [{quantity, identified, needs}]
     exact        {prompts, largest_deviation} or null
-    step_sizes   {smoothness {optimiser: {...}}, rates [{learning_rate, kappa_sgd, alpha, kappa_adam}], runs [...]} or
-                 null where the smoothness of the model is not known; see bvpo_analysis.sgd.measured
-    sections     [{anchor, title, short, place, text, tables [{name, columns [{label, kind}], rows, best}], notes}]:
-                 see bvpo_analysis.report.sections
+    step_sizes   {smoothness {optimiser: {...}}, rates [{learning_rate, kappa_sgd, alpha, price, kappa_adam}], runs
+                 [...]} or null where the smoothness of the model is not known; see bvpo_analysis.sgd.measured
+    measures     {name: estimate or null}: what single questions turn on, see bvpo_analysis.report.measures
+    leader       {label, relative} of the estimator with the least error at equal budget, or null
+    losses       [{name, target_sq, bias_t, bias_e, trace_var, alpha, worth}] per loss on enumerated prompts
+    sections     [{anchor, title, short, text, tables [{name, columns [{label, kind}], rows, best}], notes, figures,
+                 folded}]: see bvpo_analysis.report.sections
+    questions    [{number, anchor, short, question, answer, source, needs, evidence}]: see
+                 bvpo_analysis.report.questions
     claims       [rows of bvpo_analysis.claims.table.to_row]: theorems and what was measured on them, committed; they
                  do not depend on the run
     cost         {sequences, tokens, seconds, peak_memory_bytes}
@@ -33,18 +39,23 @@ import numpy as np
 from bvpo_analysis import mixing
 from bvpo_analysis.claims.table import load_measured
 from bvpo_analysis.comparison import EstimatorComparison
+from bvpo_analysis.cost import Architecture
 from bvpo_analysis.exact import ExactTable
 from bvpo_analysis.lrm.sampling_law import SamplingLaw
 from bvpo_analysis.moments import GradientLaw, Moments, score_estimate
 from bvpo_analysis.off_reference.shift import enumeration_flag
 from bvpo_analysis.preferences.rows import PairFile
 from bvpo_analysis.records import Alpha, Estimate, PreferencePair
-from bvpo_analysis.report.contents import sections_of
+from bvpo_analysis.report.answers import Facts, question_rows
+from bvpo_analysis.report.answers_in_use import ANSWERS
+from bvpo_analysis.report.committed import committed_facts
+from bvpo_analysis.report.contents import Measured, leader_of, measures_of, sections_of
+from bvpo_analysis.report.losses import LossRow
 from bvpo_analysis.report.step_sizes import step_size_results
 from bvpo_analysis.study import Study
 from bvpo_analysis.tables import estimator_rows, group_rows, jsonable, moment_estimates
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 TARGET_BATCH_SIZES = (1, 16, 64)
 CHECKED_FROM = 64
 """Fewest prompts for which the tests measure the coverage of the intervals."""
@@ -69,6 +80,8 @@ def study_results(
     compared: EstimatorComparison | None = None,
     file: PairFile | None = None,
     notes: Sequence[str] = (),
+    losses: Sequence[LossRow] = (),
+    architecture: Architecture | None = None,
 ) -> dict[str, Any]:
     """Everything in results.json that follows from the study, as plain JSON values.
 
@@ -85,14 +98,21 @@ def study_results(
         compared: other estimators on some of the pairs, if they were scored.
         file: what was left out of the data when they were read.
         notes: further alerts of the level "note".
+        losses: other losses on enumerated prompts, if there are any.
+        architecture: of the model, where operations are counted.
     """
     moments, law = study.whole, study.law(batch_size=batch_size)
     alpha = mixing.optimal_alpha(law, kappa)
+    costs = study.costs(architecture)
+    parts = Measured(study, pairs, batch_size, kappa, alpha, costs, regime, compared, losses)
+    traces_rows, all_rows = parts.traces_rows, parts.all_rows
+    measures = measures_of(parts, traces_rows)
     sizes = dict(zip(study.scores.groups, study.scores.parameters, strict=True))
-    return jsonable(
+    found: dict[str, Any] = jsonable(
         {
             "headline": _headline(study, law, alpha, batch_size, kappa),
             "alerts": _alerts(study, pairs, alpha, kappa, policy, provenance, largest_deviation)
+            + _flag_alerts(study, batch_size)
             + _file_alerts(file)
             + [{"level": "note", "text": text} for text in notes],
             "moments": moment_estimates(moments),
@@ -105,11 +125,16 @@ def study_results(
             "exact": None
             if exact is None
             else {"prompts": exact.moments.n, "checked": checked, "largest_deviation": largest_deviation},
-            "step_sizes": step_size_results(law, regime),
-            "sections": sections_of(study, pairs, compared, batch_size, kappa, regime),
+            "step_sizes": step_size_results(law, alpha.recommended, regime),
+            "measures": measures,
+            "leader": leader_of(all_rows),
+            "losses": list(losses),
+            "sections": sections_of(parts, measures, traces_rows, all_rows),
             "claims": load_measured(),
         }
     )
+    facts = Facts(found, jsonable(committed_facts(regime)), batch_size, regime, parts.at_reference)
+    return found | {"questions": question_rows(facts, ANSWERS)}
 
 
 def _headline(study: Study, law: GradientLaw, alpha: Alpha, batch_size: int, kappa: float) -> dict[str, Any]:
@@ -250,6 +275,12 @@ def _alerts(
     return alerts
 
 
+def _flag_alerts(study: Study, batch_size: int) -> list[dict[str, str]]:
+    """What an estimate off the reference says of itself."""
+    flags = () if study.off_reference is None else study.off_reference.flags(batch_size)
+    return [{"level": flag.level, "text": flag.text} for flag in flags]
+
+
 def _file_alerts(file: PairFile | None) -> list[dict[str, str]]:
     """What reading the data left out: unclosed traces condition the policy, other rows change the population."""
     if file is None:
@@ -272,7 +303,8 @@ def _target_rows(moments: Moments, exact: ExactTable | None, batch_size: int, ka
     def laws(source: Moments) -> list[GradientLaw]:
         sizes = sorted({*TARGET_BATCH_SIZES, batch_size})
         found = [source.population(size) for size in sizes]
-        return [*found, source.per_prompt()] if source.identifies_trace_variance else found
+        per_prompt = source.identifies_trace_variance and source.prompt_bias_e_sq is not None
+        return [*found, source.per_prompt()] if per_prompt else found
 
     def values(source: Moments) -> dict[str, float]:
         return {law.target: mixing.optimal_alpha(law, kappa).estimate.value for law in laws(source)}
@@ -308,7 +340,7 @@ def _identified_rows(moments: Moments, pairs: Sequence[PreferencePair]) -> list[
         },
         {
             "quantity": "alpha* against each prompt's own marginal gradient (M1)",
-            "identified": split,
+            "identified": split and moments.prompt_bias_e_sq is not None,
             "needs": "two or more posterior traces per answer",
         },
         {

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-Kind = Literal["words", "code", "number", "estimate", "percent", "weight", "yes"]
-"""words: text; code: a name in fixed width; number: a number known without an interval; estimate: an Estimate; percent:
-a fraction as an Estimate; weight: an Alpha; yes: true or false."""
+Kind = Literal["words", "symbol", "code", "number", "estimate", "percent", "weight", "yes"]
+"""words: text; symbol: a short one that is not broken; code: a name in fixed width; number: a number known without an
+interval; estimate: an Estimate; percent: a fraction as an Estimate; weight: an Alpha; yes: true or false."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Section:
         tables: the tables.
         notes: paragraphs after them.
         figures: names of drawings shown before the tables.
-        place: "body" among the findings, or "method" after the description of the method.
+        folded: whether the tables open on demand, for long ones.
     """
 
     anchor: str
@@ -76,7 +76,7 @@ class Section:
     tables: tuple[Table, ...] = ()
     notes: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
-    place: Literal["body", "method"] = "body"
+    folded: bool = False
 
 
 def table(

@@ -4,6 +4,7 @@ The smoothness L of the marginal loss is committed for the reasoning model in th
 models it is not known, and the report says so.
 """
 
+from functools import partial
 from typing import Any
 
 from bvpo_analysis import mixing
@@ -14,11 +15,12 @@ LEARNING_RATES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 """Learning rates people use."""
 
 
-def step_size_results(law: GradientLaw, regime: str | None) -> dict[str, Any] | None:
+def step_size_results(law: GradientLaw, recommended: float, regime: str | None) -> dict[str, Any] | None:
     """The part ``step_sizes`` of results.json; None where the smoothness is not known.
 
     Args:
         law: the law of a batch against the population gradient.
+        recommended: the weight of the headline, whose price at these step sizes is told.
         regime: the shipped regime, for the model in the box; None for any other model or data.
     """
     if regime is None:
@@ -29,6 +31,7 @@ def step_size_results(law: GradientLaw, regime: str | None) -> dict[str, Any] | 
             "learning_rate": rate,
             "kappa_sgd": (kappa := rate * smoothness["SGD"].smoothness),
             "alpha": mixing.optimal_alpha(law, kappa),
+            "price": mixing.error_ratio(law, recommended, law, partial(mixing.recommended_weights, kappa=kappa), kappa),
             "kappa_adam": rate * smoothness["Adam"].smoothness,
         }
         for rate in LEARNING_RATES

@@ -120,7 +120,7 @@ def test_the_promised_files_appear_and_the_path_is_printed(first):
 
 def test_results_are_strict_json_and_say_what_they_refer_to(first, lrm):
     results = strict_json(first[0] / "results.json")
-    assert results["schema_version"] == 1
+    assert results["schema_version"] == 2
     assert results["config"]["limit"] == 8
     assert results["headline"]["alpha"]["name"] == "alpha_star.population.B16.K1.kappa1"
     assert results["model"]["fingerprint"] == lrm.fingerprint
@@ -307,7 +307,7 @@ def perturb(weights):
 def test_exact_traces_serve_a_model_off_its_reference(tmp_path, lrm, fails, capsys):
     model = copy_of_the_box(tmp_path / "model", perturb)
     options = ["--model", model, "--ref-model", MODEL_DIR, "--data", pairs_path("correct"), "--limit", 4]
-    assert "use --traces exact where traces can be enumerated" in fails(*options)
+    assert "two or more traces per answer" in fails(*options, "--traces", 1)
     folder = tmp_path / "exact"
     assert main([*map(str, options), "--traces", "exact", "--output-dir", str(folder)]) == 0
     capsys.readouterr()
@@ -321,6 +321,11 @@ def test_exact_traces_serve_a_model_off_its_reference(tmp_path, lrm, fails, caps
     assert main(["--limit", "4", "--traces", "exact", "--output-dir", str(at)]) == 0
     moments = core(at)["moments"]
     assert moments["bias_t_sq"]["value"] <= 1e-9 * moments["var_t"]["value"]  # at the reference it is not
+    sampled = tmp_path / "sampled"
+    assert main([*map(str, options), "--traces", "2", "--output-dir", str(sampled)]) == 0
+    found = core(sampled)
+    assert not any(row["name"].startswith("alpha_star.per_prompt") for row in found["targets"])
+    assert "Off the reference the marginal gradient is estimated" in found["questions"][1]["answer"]
 
 
 # --- wrong input -------------------------------------------------------------------------------------------
