@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 
-from bvpo_analysis.figures.style import BLUE, INK, MUTED, ORANGE, PAPER, SKY, column, rows_of
+from bvpo_analysis.figures.style import BLUE, HATCHES, INK, MUTED, ORANGE, PAPER, SKY, column, rows_of
 
 BANDS = (("bias_sq", "squared bias", ORANGE), ("trace_var", "trace variance", SKY), ("data_var", "data variance", BLUE))
+
+_HATCH = {"squared bias": HATCHES[1], "trace variance": HATCHES[0]}
 
 
 def stack_is_clipped(curve: pd.DataFrame | Sequence[Mapping[str, Any]]) -> bool:
@@ -45,7 +48,8 @@ def plot_mse_alpha(
     base = np.zeros_like(x)
     for label, part, colour in _bands(rows, total):
         top = base + np.maximum(part, 0.0)
-        ax.fill_between(x, base, top, color=colour, alpha=0.45, linewidth=0, label=label)
+        face, edge = to_rgba(colour, 0.45), to_rgba(INK, 0.35)
+        ax.fill_between(x, base, top, facecolor=face, edgecolor=edge, hatch=_HATCH.get(label), linewidth=0, label=label)
         base = top
     if np.isfinite(low).all() and np.isfinite(high).all() and (high > low).any():
         ax.fill_between(x, low, high, color=INK, alpha=0.14, linewidth=0, label="95 % interval of the total")
@@ -59,7 +63,7 @@ def plot_mse_alpha(
     if errors:
         fixed, best = list(errors)[:-1], list(errors)[-1]
         points = [(row["alpha"], row["mse"]["value"]) for row in fixed if row["mse"]["value"] is not None]
-        style: dict[str, Any] = {"linestyle": "none", "markeredgecolor": INK, "zorder": 5}
+        style: dict[str, Any] = {"linestyle": "none", "markeredgecolor": INK, "zorder": 5, "clip_on": False}
         ax.plot(*zip(*points, strict=True), "o", markerfacecolor=PAPER, label="fixed weights 0, ½, 1", **style)
         if alpha is None or not alpha.get("degenerate"):
             ax.plot([best["alpha"]], [best["mse"]["value"]], "D", markerfacecolor=INK, label="α*, recommended", **style)
@@ -71,7 +75,7 @@ def plot_mse_alpha(
         ax.plot(
             ends, [y, y], color=INK, linewidth=3.0, alpha=1.0 if bounded else 0.35, solid_capstyle="butt", label=label
         )
-        ax.plot([alpha["recommended"]], [y], "D", color=INK, markersize=4.0)
+        ax.plot([alpha["recommended"]], [y], "|", color=INK, markersize=8.0, markeredgewidth=1.2)
         ax.axhline(0.0, color=MUTED, linewidth=0.5)
         floor = floor - 0.14 * span
     elif floor < 0:
@@ -80,7 +84,7 @@ def plot_mse_alpha(
     ax.set_xlim(-0.02, 1.02)
     ax.set_xticks(
         [0, 0.25, 0.5, 0.75, 1],
-        ["0\n$g_\\mathrm{e}$ alone", "0.25", "0.5\nequal mix", "0.75", "1\n$g_\\mathrm{t}$ alone"],
+        ["0\n$g_\\mathrm{e}$ alone", "0.25\n ", "0.5\nequal mix", "0.75\n ", "1\n$g_\\mathrm{t}$ alone"],
     )
     ax.set_xlabel("weight α of $g_\\mathrm{t}$ in the mix")
     ax.set_ylabel("mean squared error")

@@ -5,9 +5,8 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
 
-from bvpo_analysis.figures.style import INK, SERIES, column, rows_of
+from bvpo_analysis.figures.style import INK, SERIES, column, label_decades, rows_of
 
 
 def plot_run_bounds(rows: pd.DataFrame | Sequence[Mapping[str, Any]], ax: Axes) -> Axes:
@@ -32,7 +31,7 @@ def plot_run_bounds(rows: pd.DataFrame | Sequence[Mapping[str, Any]], ax: Axes) 
     ax.plot(x, y, color=INK, linewidth=1.8, label="measured")
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    label_decades(ax)
     ax.set_xlabel("steps T")
     ax.set_ylabel("average of |∇f|² over T steps")
     return ax
@@ -52,7 +51,7 @@ def plot_schedule_losses(rows: pd.DataFrame | Sequence[Mapping[str, Any]], ax: A
         mine = _sorted(data, "rule", rule)
         ax.plot(column(mine, "step"), column(mine, "value"), color=colour, linestyle=line, label=rule)
     ax.set_yscale("log")
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    label_decades(ax)
     ax.set_xlabel("step")
     ax.set_ylabel("E f − f*")
     return ax

@@ -15,6 +15,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 INK, MUTED, RULE, PAPER = "#1b1f24", "#6a737d", "#d0d7de", "#fffffe"
 """Text and lines, secondary text, grid, background. In a page they follow the page (see :func:`to_svg`)."""
@@ -30,8 +31,15 @@ SERIES: tuple[tuple[str, Any, str], ...] = (
 )
 """Colour, line style and marker of the first, second, ... line."""
 
-TEXT_WIDTH, SCREEN_WIDTH = 5.5, 4.4
-"""Inches: the text of a one-column paper, and a width whose labels can still be read on a phone."""
+HATCHES = ("//////", "......")
+"""Hatches of areas, which repeat what their colours say."""
+
+NEURIPS_WIDTH, ICLR_WIDTH = 5.5, 5.5
+"""Inches: the text of papers of one column."""
+ICML_WIDTH, ICML_COLUMN = 6.75, 3.25
+"""Inches: the text of papers of two columns, and one column of it."""
+TEXT_WIDTH, SCREEN_WIDTH = NEURIPS_WIDTH, 4.4
+"""Inches: the default width, and one whose labels can still be read on a phone."""
 WEIGHT_LIMITS = (-0.25, 1.25)
 """Where weights are drawn. Mixing weights outside [0, 1] are never recommended; far ones are marked at the edge."""
 
@@ -63,6 +71,7 @@ STYLE: Any = {
     "lines.markersize": 4.5,
     "legend.frameon": False,
     "legend.handlelength": 1.8,
+    "hatch.linewidth": 0.4,
     "pdf.fonttype": 42,
     "ps.fonttype": 42,
     "svg.fonttype": "path",  # a page draws the same on every device; the words are in <title> and <desc>
@@ -101,6 +110,23 @@ def column(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
     return [float("nan") if row.get(name) is None else float(row[name]) for row in rows]
 
 
+def label_decades(ax: Axes) -> None:
+    """Labels on a logarithmic y axis: powers of ten, or 1, 2 and 5 of each where there would be fewer than three.
+
+    Example:
+        >>> _, ax = new_figure()
+        >>> _ = ax.plot([1, 2], [0.03, 0.3])
+        >>> ax.set_yscale("log"); label_decades(ax)
+        >>> [f"{tick:g}" for tick in ax.get_yticks() if 0.03 <= tick <= 0.3]
+        ['0.05', '0.1', '0.2']
+    """
+    low, high = ax.get_ylim()
+    if high < 100 * low:
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
 def symbols(text: str) -> str:
     r"""Plain-text symbols such as g_t as mathtext.
 
@@ -129,6 +155,7 @@ def save_figure(figure: Figure, path_without_suffix: Path | str, data: pd.DataFr
     pdf, png, csv = (base.with_name(base.name + suffix) for suffix in (".pdf", ".png", ".csv"))
     with paper_style():
         figure.savefig(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+        figure.set_layout_engine("none")  # the layout of the first file stays: both look alike, in less time
         figure.savefig(png, dpi=300, facecolor="white", metadata={"Software": None})
     data.to_csv(csv, index=False, lineterminator="\n")
     return [pdf, png, csv]
