@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help report report-quick test test-slow mutation check format claims exact lrm pairs sgd-study coverage off-reference figures notebooks bench clean
+.PHONY: help report report-quick test test-slow mutation check format claims exact lrm pairs sgd-study coverage off-reference figures figure-data notebooks bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,7 +74,10 @@ off-reference: $(VENV)/.run  ## bias and weights at checkpoints of short runs, r
 	$(RUN) -m bvpo_analysis.off_reference --output-dir runs/off-reference --summary bvpo_analysis/off_reference/measured.json
 
 figures: $(VENV)/.run  ## redraw the paper figures from their committed results
-	@set -e; for figure in paper_figures/fig_*.py; do $(RUN) $$figure; done
+	$(RUN) paper_figures/redraw.py
+
+figure-data: $(VENV)/.run  ## compute the committed results behind the paper figures again, about six minutes
+	@set -e; for part in studies estimators population sgd; do $(RUN) paper_figures/compute_$$part.py; done
 
 notebooks: $(VENV)/.test  ## execute the notebooks
 	$(RUN) -m pytest tests/test_notebooks.py

@@ -1,6 +1,5 @@
 """Fast half of the MSE figure: results/mse_alpha.json -> mse_alpha.pdf, .png and .csv. Loads no model."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -23,8 +22,8 @@ def draw(results: dict) -> tuple[Figure, pd.DataFrame]:
             head = found["headline"]
             figures.plot_mse_alpha(found["curve"], ax, errors=head["errors"], alpha=head["alpha"], legend_columns=None)
             ax.set_title(regime)
-            if ax is not axes[0]:
-                ax.set_ylabel("")
+            ax.set_xticks([0, 0.5, 1], ["0\n$g_\\mathrm{e}$ alone", "½\nequal mix", "1\n$g_\\mathrm{t}$ alone"])
+            ax.set_ylabel(f"mean squared error, B = {results['batch_size']}" if ax is axes[0] else "")
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
     table = pd.concat([pd.DataFrame(found["curve"]).assign(regime=regime) for regime, found in regimes.items()])
@@ -33,13 +32,7 @@ def draw(results: dict) -> tuple[Figure, pd.DataFrame]:
 
 def main() -> int:
     """Draw the figure beside this script."""
-    if not RESULTS.exists():
-        print(f"error: {RESULTS.name} is missing; compute it with: python paper_figures/compute_mse_alpha.py")
-        return 2
-    figure, table = draw(json.loads(RESULTS.read_text(encoding="utf-8")))
-    for path in figures.save_figure(figure, FOLDER / "mse_alpha", table):
-        print(path.name)
-    return 0
+    return figures.redraw(RESULTS, draw, FOLDER / "mse_alpha", "python paper_figures/compute_studies.py")
 
 
 if __name__ == "__main__":

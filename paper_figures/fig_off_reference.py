@@ -3,7 +3,6 @@
 bvpo_analysis/off_reference/measured.json -> off_reference.pdf, .png and .csv. Loads no model.
 """
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -37,13 +36,7 @@ def draw(results: dict) -> tuple[Figure, pd.DataFrame]:
 
 def main() -> int:
     """Draw the figure beside this script."""
-    if not RESULTS.exists():
-        print(f"error: {RESULTS.name} is missing; compute it with: make off-reference")
-        return 2
-    figure, table = draw(json.loads(RESULTS.read_text(encoding="utf-8")))
-    for path in figures.save_figure(figure, FOLDER / "off_reference", table):
-        print(path.name)
-    return 0
+    return figures.redraw(RESULTS, draw, FOLDER / "off_reference", "make off-reference")
 
 
 if __name__ == "__main__":

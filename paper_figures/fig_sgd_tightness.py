@@ -3,7 +3,6 @@
 results/sgd.json -> sgd_tightness.pdf, .png and .csv. Loads no model.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -25,13 +24,7 @@ def draw(results: dict) -> tuple[Figure, pd.DataFrame]:
 
 def main() -> int:
     """Draw the figure beside this script."""
-    if not RESULTS.exists():
-        print(f"error: {RESULTS.name} is missing; compute it with: python paper_figures/compute_sgd.py")
-        return 2
-    figure, table = draw(json.loads(RESULTS.read_text(encoding="utf-8")))
-    for path in figures.save_figure(figure, FOLDER / "sgd_tightness", table):
-        print(path.name)
-    return 0
+    return figures.redraw(RESULTS, draw, FOLDER / "sgd_tightness", "python paper_figures/compute_sgd.py")
 
 
 if __name__ == "__main__":
