@@ -32,6 +32,7 @@ def drawn(draw: Callable[[Axes], Axes], ax: Axes | None = None) -> Figure:
         return figure
     with paper_style():
         figure, axes = new_figure()
+        figure.set_facecolor("white")  # black labels stay legible in a dark notebook
         draw(axes)
     return figure
 

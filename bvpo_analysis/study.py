@@ -361,7 +361,8 @@ class Study:
         return group_rows(self.whole, self.by_group, sizes, batch_size, kappa)
 
     def __repr__(self) -> str:
-        sampled = "all traces" if self.whole.exact else f"{self.traces} traces per answer"
+        count = "one trace" if self.traces == 1 else f"{self.traces} traces"
+        sampled = "all traces" if self.whole.exact else f"{count} per answer"
         return f"Study({self.whole.n} pairs, {sampled}, {self.objective!r}, {sum(self.scores.parameters)} parameters)"
 
     def _repr_html_(self) -> str:
