@@ -12,8 +12,8 @@ from bvpo_analysis.preferences.shipped import REGIMES, Regime
 from bvpo_analysis.training import TrainConfig
 
 LEARNING_RATES: dict[Regime, float] = {"style": 0.03, "valid": 0.3, "correct": 0.1}
-"""Of SGD, chosen by the arms ``pilot``: three times as much wins at the ceiling of the reward with every weight 
-(style), ends in answers that cannot be read (valid), or costs accuracy (correct)."""
+"""Of SGD, chosen by the arms ``pilot``. Three times as much wins at the ceiling of the reward with every weight in
+``style``, ends in answers that cannot be read in ``valid``, and costs accuracy in ``correct``."""
 ADAMW_RATE = 1e-4
 """Three times as much ends in answers that cannot be read."""
 WEIGHTS: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -163,11 +163,15 @@ def full_arms() -> tuple[Arm, ...]:
 
 
 ROUNDS: tuple[tuple[tuple[str, ...], range], ...] = (
-    (("sweep",), range(SEEDS)),
-    (("method",), range(3)),
-    (("adamw", "loss", "rate", "decay", "stopping", "rule"), range(3)),
+    (("sweep",), range(3)),
+    (("method",), range(1)),
+    (("sweep",), range(3, SEEDS)),
+    (("method",), range(1, 2)),
+    (("adamw", "loss", "rate", "decay", "stopping", "rule"), range(1)),
+    (("method",), range(2, 3)),
     (("pilot",), range(1)),
-    (("method", "adamw", "loss", "rate", "decay", "stopping", "rule"), range(3, SEEDS)),
+    (("adamw", "loss", "rate", "decay", "stopping", "rule"), range(1, SEEDS)),
+    (("method",), range(3, SEEDS)),
 )
 """Groups and seeds in the order in which they are run."""
 

@@ -31,8 +31,8 @@ from bvpo_analysis.training_study.arms import Run
 from bvpo_analysis.training_study.probe import Probe
 
 REFERENCE_STREAM = "reference"
-PROBED = ("sweep", "method")
-"""Groups of arms whose first run has its gradients looked at."""
+PROBED = ("alpha=0", "alpha=0.5", "alpha=1", "alpha=auto", "4 traces")
+"""Arms whose first run has its gradients looked at."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def run_one(run: Run, size: Size) -> dict[str, Any]:
     config = run.arm.config(run.seed, **changes)
     reference, policy = load_model(), load_model()
     followed = measured_pairs(regime, size, "curve")
-    probe = probe_of(reference, regime, size) if run.seed == 0 and run.arm.group in PROBED else None
+    probe = probe_of(reference, regime, size) if run.seed == 0 and run.arm.name in PROBED else None
     curve: list[dict[str, float]] = []
     probes: list[dict[str, float]] = []
     clock = _Clock()
