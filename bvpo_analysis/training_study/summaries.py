@@ -1,0 +1,185 @@
+"""Numbers of an arm from its runs: means over seeds with t intervals, and differences to another arm seed by seed.
+
+Two sources of chance are kept apart. An interval is a t interval over training runs: it says what another run, with
+another order of the batches, would do on the same evaluation prompts. ``se_prompts`` is the standard error over the
+prompts, with the runs as they are: it says what other prompts would add.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+
+from bvpo_analysis import theory
+from bvpo_analysis.evaluation import clustered_mean
+from bvpo_analysis.records import Estimate, Floats
+from bvpo_analysis.training_study.arms import BATCH
+
+Result = Mapping[str, Any]
+BASELINE = "alpha=1"
+"""The arm that others are compared with: DPO on one trace."""
+LEVEL_STEP = 30
+"""The loss to be reached is that of the baseline at this step."""
+
+
+@dataclass(frozen=True)
+class ArmRuns:
+    """The runs of one arm that are there.
+
+    Attributes:
+        regime, name, group: the arm.
+        runs: results by seed.
+        failed: seeds whose run left the range of numbers.
+    """
+
+    regime: str
+    name: str
+    group: str
+    runs: Mapping[int, Result]
+    failed: tuple[int, ...]
+
+    def over_seeds(self, function: Callable[[Result], float | None]) -> Estimate | None:
+        """Mean over seeds of a number of each run; None where no run has it."""
+        found = [value for run in self.runs.values() if (value := function(run)) is not None]
+        return clustered_mean(found) if found else None
+
+    def prompts(self, mode: str, name: str) -> Floats:
+        """A number of every prompt, mean over seeds, [n]."""
+        return np.mean([run["final"][mode][name] for run in self.runs.values()], axis=0)
+
+
+def arm_runs(results: Sequence[Result]) -> list[ArmRuns]:
+    """Results by arm, in the order in which arms first occur.
+
+    Example:
+        >>> rows = [{"regime": "style", "arm": "a", "group": "sweep", "seed": s} for s in (1, 0)]
+        >>> rows.append(rows[0] | {"seed": 2, "failed": "not finite"})
+        >>> found = arm_runs(rows)[0]
+        >>> sorted(found.runs), found.failed
+        ([0, 1], (2,))
+    """
+    arms: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        arms.setdefault((result["regime"], result["arm"]), []).append(result)
+    return [
+        ArmRuns(
+            regime,
+            name,
+            rows[0]["group"],
+            {row["seed"]: row for row in sorted(rows, key=lambda r: r["seed"]) if "failed" not in row},
+            tuple(sorted(row["seed"] for row in rows if "failed" in row)),
+        )
+        for (regime, name), rows in arms.items()
+    ]
+
+
+def difference(arm: ArmRuns, other: ArmRuns, function: Callable[[Result], float | None]) -> Estimate | None:
+    """Mean over the seeds that both have of a number of ``arm`` less that of ``other``: batches in the same order."""
+    found = []
+    for seed in sorted(set(arm.runs) & set(other.runs)):
+        one, two = function(arm.runs[seed]), function(other.runs[seed])
+        if one is not None and two is not None:
+            found.append(one - two)
+    return clustered_mean(found) if found else None
+
+
+def final_mean(mode: str, name: str) -> Callable[[Result], float | None]:
+    """Mean over prompts of a number at the end of a run."""
+    return lambda run: float(np.mean(run["final"][mode][name]))
+
+
+def held_out_mean(name: str) -> Callable[[Result], float | None]:
+    """Mean over held-out pairs of a number at the end of a run."""
+    return lambda run: float(np.mean(run["held_out"][name]))
+
+
+def gap(name: str) -> Callable[[Result], float | None]:
+    """Held-out loss less loss on pairs that were trained on, at the end."""
+    return lambda run: float(np.mean(run["held_out"][name]) - np.mean(run["trained"][name]))
+
+
+def roughness(run: Result) -> float | None:
+    """Root mean square of the change of the training loss from step to step, batches in the order of the seed."""
+    losses = np.array([entry["loss"] for entry in run["log"]], dtype=np.float64)
+    return float(np.sqrt(np.mean(np.square(np.diff(losses))))) if len(losses) > 1 else None
+
+
+def mean_alpha(run: Result) -> float | None:
+    """Mean weight over the steps."""
+    return float(np.mean([entry["alpha"] for entry in run["log"]]))
+
+
+def reached(curve: Sequence[Result], level: float, name: str = "marginal_loss") -> float | None:
+    """Steps until a held-out loss is at or below a level, linear between two measurements; None if never.
+
+    Example:
+        >>> curve = [{"step": 0, "marginal_loss": 0.7}, {"step": 10, "marginal_loss": 0.6}]
+        >>> round(reached(curve, 0.65), 9), reached(curve, 0.5)
+        (5.0, None)
+    """
+    before: Result | None = None
+    for point in curve:
+        if point[name] <= level:
+            if before is None:
+                return float(point["step"])
+            share = (before[name] - level) / (before[name] - point[name])
+            return float(before["step"] + share * (point["step"] - before["step"]))
+        before = point
+    return None
+
+
+def level_of(arm: ArmRuns) -> float | None:
+    """The held-out marginal loss of an arm at :data:`LEVEL_STEP`, mean over seeds."""
+    found = [p["marginal_loss"] for run in arm.runs.values() for p in run["curve"] if p["step"] == LEVEL_STEP]
+    return float(np.mean(found)) if found else None
+
+
+def spread(arm: ArmRuns) -> tuple[float, float] | None:
+    """(norm of the mean displacement, root mean square deviation from it) over seeds, from the sketches.
+
+    The deviation is the noise that is left in the weights at the end; n - 1 in its denominator, and the squared norm of
+    the mean less what the noise adds to it.
+
+    Example:
+        >>> runs = {s: {"displacement": {"sketch": [1.0, y]}} for s, y in enumerate((1.0, -1.0))}
+        >>> spread(ArmRuns("style", "a", "sweep", runs, ()))
+        (0.0, 1.4142135623730951)
+    """
+    if len(arm.runs) < 2:
+        return None
+    vectors = np.array([run["displacement"]["sketch"] for run in arm.runs.values()])
+    mean = vectors.mean(axis=0)
+    noise = float(np.square(vectors - mean).sum() / (len(vectors) - 1))
+    signal = max(float(mean @ mean) - noise / len(vectors), 0.0)
+    return float(np.sqrt(signal)), float(np.sqrt(noise))
+
+
+def gradient_variance(run: Result) -> float | None:
+    """Tr Cov of the arm's batch gradient at the probes after the start, mean over them; None where not known.
+
+    For a mix, at the mean weight of the run; for the mean of four traces, with a quarter of the trace variance.
+    """
+    probes = [probe for probe in run["probes"] if "var_t" in probe]
+    weight = mean_alpha(run)
+    if not probes or weight is None or run["arm"] in ("mixed data", "pool of 4"):
+        return None
+    saved = 0.75 if run["arm"] == "4 traces" else 0.0
+    values = [
+        theory.error_curve(weight, p["var_t"] - saved * p["trace_var"], p["var_e"], p["cov_te"]) / BATCH for p in probes
+    ]
+    return float(np.mean(values))
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
+    """Spearman's coefficient, with mean ranks for ties; nan where one side is constant.
+
+    Example:
+        >>> rank_correlation([1.0, 2.0, 3.0], [2.0, 4.0, 9.0]), rank_correlation([1.0, 2.0], [5.0, 3.0])
+        (1.0, -1.0)
+    """
+    x, y = (rankdata(np.asarray(v, dtype=np.float64)) for v in (first, second))
+    x, y = x - x.mean(), y - y.mean()
+    size = float(np.sqrt((x @ x) * (y @ y)))
+    return round(float(x @ y) / size, 12) if size > 0 else float("nan")
