@@ -21,21 +21,21 @@ KINDS = ("trace", "empty")
 def split_pairs(
     pairs: Sequence[PreferencePair], share: float, seed: int
 ) -> tuple[list[PreferencePair], list[PreferencePair]]:
-    """(training pairs, held-out pairs): a random share of the pairs, each part in file order.
+    """(training pairs, held-out pairs): a random share of the pairs, at least one if any, in file order.
 
     Raises:
-        InputError: a part would be empty.
+        InputError: nothing would be left to train on.
 
     Example:
         >>> from bvpo_analysis.preferences.shipped import shipped_pairs
         >>> [len(part) for part in split_pairs(shipped_pairs("style", limit=16), 0.125, seed=0)]
         [14, 2]
     """
-    count = round(share * len(pairs))
-    if share > 0 and not 0 < count < len(pairs):
+    count = max(round(share * len(pairs)), 1) if share > 0 else 0
+    if count >= len(pairs):
         raise InputError(
-            f"--held-out {share:g} of {len(pairs)} pairs leaves {count} to evaluate on and {len(pairs) - count} to "
-            "train on; change it, or use --held-out 0 to evaluate on none"
+            f"--held-out {share:g} of {len(pairs)} pairs leaves none to train on; change it, or use --held-out 0 to "
+            "evaluate on none"
         )
     chosen = set(np.random.default_rng([seed, 1]).permutation(len(pairs))[:count].tolist())
     return [p for i, p in enumerate(pairs) if i not in chosen], [p for i, p in enumerate(pairs) if i in chosen]

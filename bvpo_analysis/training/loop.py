@@ -23,7 +23,7 @@ from bvpo_analysis.training.running_moments import RunningMoments
 from bvpo_analysis.training.smoothness import peak_kappa
 from bvpo_analysis.training.steps import GradientParts, step_gradients, step_metrics
 
-Callback = Callable[[int, ReasoningModel], Mapping[str, float]]
+Callback = Callable[[int, ReasoningModel], Mapping[str, float | None]]
 """Called with the number of steps done and the policy as it is then; what it returns goes into the log.
 
 It is called before the first step, every ``evaluate_every`` steps, or every ``callback.every`` where it has that

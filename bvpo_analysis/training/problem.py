@@ -53,8 +53,21 @@ def training_problem(
         InputError: a pair lacks traces or empty-trace answers that the method needs, there are fewer rows than a batch
             holds, or the tokenizer of the reference is another one.
     """
+    plans, rows, order = plan_training(config, lrm, pairs)
     if reference is not None and reference.tokenizer.get_vocab() != lrm.tokenizer.get_vocab():
         raise InputError("the model and its reference have different tokenizers; use a reference with the same one")
+    return TrainingProblem(config.training_method, plans, reference_log_probs(reference or lrm, plans), rows, order)
+
+
+def plan_training(
+    config: TrainConfig, lrm: ReasoningModel, pairs: Sequence[PreferencePair]
+) -> tuple[tuple[PairSequences, ...], tuple[Row, ...], BatchOrder]:
+    """Token sequences, rows and the order of rows; nothing is scored.
+
+    Raises:
+        InputError: a pair lacks traces or empty-trace answers that the method needs, or there are fewer rows than a
+            batch holds.
+    """
     method = config.training_method
     copied = sum(pair.empty_answers == "copied" for pair in pairs)
     if method.empty is not None and copied and not config.copied_empty:
@@ -75,7 +88,7 @@ def training_problem(
             f"--batch-size {config.batch_size} is more than the {len(rows)} rows of the data; use a smaller one"
         )
     order = BatchOrder(len(rows), config.batch_size, config.seed)
-    return TrainingProblem(method, plans, reference_log_probs(reference or lrm, plans), rows, order)
+    return plans, rows, order
 
 
 def reference_log_probs(lrm: ReasoningModel, plans: Sequence[PairSequences]) -> tuple[ReferenceLogProbs, ...]:

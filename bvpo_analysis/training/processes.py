@@ -42,3 +42,9 @@ def summed(values: torch.Tensor) -> torch.Tensor:
     if world()[1] > 1:
         distributed.all_reduce(values)
     return values
+
+
+def wait_for_all() -> None:
+    """Return once every process has come here."""
+    if world()[1] > 1:
+        distributed.barrier()
