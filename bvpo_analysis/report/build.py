@@ -43,6 +43,7 @@ from bvpo_analysis.report.run_folder import (
     write_json,
     write_text,
 )
+from bvpo_analysis.report.schema import check_results
 from bvpo_analysis.scores import ENGINE_NAMES, BlockFolder, Shard, score_engine
 from bvpo_analysis.scores.blocks import require_all_counted
 from bvpo_analysis.scores.memory import available_bytes
@@ -205,6 +206,7 @@ def run_report(
             "cost": _cost(study, compared, time.perf_counter() - started),
         }
     )
+    check_results(results)
     write_figures(results, folder / "figures")
     write_text(folder / "per_pair.csv", study.per_pair().to_csv(index=False, lineterminator="\n"))
     write_json(folder / "results.json", results)
