@@ -185,8 +185,9 @@ def cross_products(scores: ScoreSet, estimators: Mapping[str, Estimator], rows: 
     out = np.empty((len(rows), len(estimators), len(rows), len(estimators)))
     for i, (mean, here) in enumerate(zip(means, rows, strict=True)):
         with_all = mean @ gram[here]
-        for j, (other, there) in enumerate(zip(means, rows, strict=True)):
-            out[i, :, j] = with_all[:, there] @ other.T
+        for j in range(i + 1):
+            out[i, :, j] = with_all[:, rows[j]] @ means[j].T
+            out[j, :, i] = out[i, :, j].T
     return out
 
 

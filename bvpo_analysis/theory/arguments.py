@@ -115,17 +115,43 @@ def semidefinite(**argument: ArrayLike) -> Floats:
         Traceback (most recent call last):
         ValueError: covariance must be positive semidefinite, its smallest eigenvalue is -1
     """
+    matrix, scale = _symmetric(**argument)
+    _no_negative(float(np.linalg.eigvalsh(matrix / scale)[0]), scale, **argument)
+    return matrix
+
+
+def semidefinite_factor(**argument: ArrayLike) -> tuple[Floats, float, Floats]:
+    """M as in :func:`semidefinite`, its scale max|M| (1 for M = 0), and V [J, J] with V'V = M / scale.
+
+    Raises:
+        ValueError: as for :func:`semidefinite`.
+
+    Example:
+        >>> matrix, scale, factor = semidefinite_factor(moments=[[4.0, 0.0], [0.0, 2.0]])
+        >>> scale, np.allclose(scale * factor.T @ factor, matrix)
+        (4.0, True)
+    """
+    matrix, scale = _symmetric(**argument)
+    eigenvalues, vectors = np.linalg.eigh(matrix / scale)
+    _no_negative(float(eigenvalues[0]), scale, **argument)
+    return matrix, scale, np.sqrt(np.maximum(eigenvalues, 0.0))[:, None] * vectors.T
+
+
+def _symmetric(**argument: ArrayLike) -> tuple[Floats, float]:
     (name,), (matrix,) = argument, finite(**argument)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"{name} must be a square matrix, got shape {matrix.shape}")
     scale = float(np.abs(matrix).max()) or 1.0
     if np.abs(matrix - matrix.T).max() > ROUNDING * scale:
         raise ValueError(f"{name} must be symmetric")
-    matrix = matrix / 2 + matrix.T / 2
-    smallest = float(np.linalg.eigvalsh(matrix / scale)[0])
+    return matrix / 2 + matrix.T / 2, scale
+
+
+def _no_negative(smallest: float, scale: float, **argument: ArrayLike) -> None:
+    """Raise if the smallest eigenvalue of M / scale is negative beyond rounding."""
+    (name,) = argument
     if smallest < -ROUNDING:
         raise ValueError(f"{name} must be positive semidefinite, its smallest eigenvalue is {smallest * scale:g}")
-    return matrix
 
 
 def check_cauchy_schwarz(

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bvpo_analysis.records import Floats
-from bvpo_analysis.theory.arguments import ROUNDING, finite, nonnegative, positive, semidefinite
+from bvpo_analysis.theory.arguments import ROUNDING, finite, nonnegative, positive, semidefinite, semidefinite_factor
 
 KKT_TOLERANCE = 1e-8
 """Largest residual of the optimality conditions, relative to max|M|, with which a simplex optimum is returned."""
@@ -150,11 +150,8 @@ def simplex_combination(moments: ArrayLike) -> Combination:
         >>> best.weights, best.value, best.active
         (array([1., 0.]), 1.0, array([False,  True]))
     """
-    m = semidefinite(moments=moments)
-    scale = _scale(m)
+    m, scale, factor = semidefinite_factor(moments=moments)
     unit = m / scale
-    eigenvalues, vectors = np.linalg.eigh(unit)
-    factor = np.sqrt(np.maximum(eigenvalues, 0.0))[:, None] * vectors.T  # negative ones are rounding: checked above
     from scipy.optimize import nnls  # here: it would double the time to import all closed forms
 
     x, _ = nnls(np.vstack([factor, np.ones(len(m))]), np.eye(len(m) + 1)[-1], maxiter=100 * len(m))
