@@ -1,8 +1,9 @@
 """One run of the study: train, follow the held-out loss, look at the gradients, and answer fresh prompts at the end."""
 
+import copy
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -14,6 +15,7 @@ from bvpo_analysis.evaluation import (
     REWARDS,
     AnswerSet,
     HeldOut,
+    HeldOutValues,
     comparisons,
     fresh_prompts,
     length_controlled_win_rate,
@@ -31,7 +33,7 @@ from bvpo_analysis.training_study.arms import Run
 from bvpo_analysis.training_study.probe import Probe
 
 REFERENCE_STREAM = "reference"
-PROBED = ("alpha=0", "alpha=0.5", "alpha=1", "alpha=auto", "4 traces")
+PROBED = ("alpha=0.5", "alpha=1", "alpha=auto")
 """Arms whose first run has its gradients looked at."""
 
 
@@ -42,6 +44,7 @@ class Size:
     Attributes:
         prompts: fresh prompts that are answered at the end, once by a policy and ``reference_answers`` times by the
             reference.
+        divergence_prompts: those of them, the first ones, on which divergence and entropy are taken.
         reference_answers: answers of the reference to each.
         train_pairs: pairs trained on, the first of a regime.
         curve_pairs: held-out pairs followed during training, the first behind them.
@@ -55,18 +58,20 @@ class Size:
         256
     """
 
-    prompts: int = 512
+    prompts: int = 384
+    divergence_prompts: int = 128
     reference_answers: int = 4
     train_pairs: int = 224
     curve_pairs: int = 16
     held_out_pairs: int = 32
-    probe_pairs: int = 24
+    probe_pairs: int = 16
     probe_every: int = 20
     steps: int | None = None
 
 
 TINY = Size(
     prompts=8,
+    divergence_prompts=4,
     reference_answers=2,
     train_pairs=32,
     curve_pairs=4,
@@ -84,17 +89,39 @@ def training_pairs(regime: Regime, size: Size) -> tuple[PreferencePair, ...]:
 
 
 @cache
+def the_reference() -> ReasoningModel:
+    """The model in the box, loaded once per process; runs train copies of it."""
+    return load_model()
+
+
+@cache
 def measured_pairs(regime: Regime, size: Size, which: str) -> HeldOut:
     """Pairs whose loss is measured: "curve" and "held out" with all their traces, and the first of those "trained" on.
 
     Always by the DPO loss with beta = 0.1, so that what was trained by other losses can be compared.
     """
-    reference, pairs = load_model(), shipped_pairs(regime)
+    reference, pairs = the_reference(), shipped_pairs(regime)
     if which == "trained":
         return HeldOut(reference, pairs[: size.held_out_pairs], DPO(), traces=4)
     count = size.curve_pairs if which == "curve" else size.held_out_pairs
     held_out = pairs[size.train_pairs : size.train_pairs + count]
     return HeldOut(reference, held_out, DPO(), enumerate_traces=shipped_traces)
+
+
+def held_out_means(pairs: HeldOut, policy: ReasoningModel) -> dict[str, float]:
+    """Mean losses and accuracies of a policy."""
+    values = pairs.values(policy.model)
+    return {name: float(np.mean(getattr(values, name))) for name in values.__dataclass_fields__}
+
+
+def start_means() -> dict[str, float]:
+    """The same of the reference: every margin is zero.
+
+    Example:
+        >>> round(start_means()["marginal_loss"], 6), start_means()["trace_accuracy"]
+        (0.693147, 0.5)
+    """
+    return {n: 0.5 if n.endswith("accuracy") else float(np.log(2)) for n in HeldOutValues.__dataclass_fields__}
 
 
 def probe_of(reference: ReasoningModel, regime: Regime, size: Size) -> Probe:
@@ -117,7 +144,8 @@ def run_one(run: Run, size: Size) -> dict[str, Any]:
     regime = run.arm.regime
     changes = {} if size.steps is None else {"steps": size.steps, "evaluate_every": max(size.steps // 2, 1)}
     config = run.arm.config(run.seed, **changes)
-    reference, policy = load_model(), load_model()
+    reference = the_reference()
+    policy = replace(reference, model=copy.deepcopy(reference.model))
     followed = measured_pairs(regime, size, "curve")
     probe = probe_of(reference, regime, size) if run.seed == 0 and run.arm.name in PROBED else None
     curve: list[dict[str, float]] = []
@@ -126,8 +154,7 @@ def run_one(run: Run, size: Size) -> dict[str, Any]:
 
     def follow(step: int, lrm: ReasoningModel) -> Mapping[str, float]:
         with clock.stopped():
-            values = followed.values(lrm.model)
-            means = {name: float(np.mean(getattr(values, name))) for name in values.__dataclass_fields__}
+            means = start_means() if step == 0 else held_out_means(followed, lrm)
             curve.append({"step": step} | means)
             if probe is not None and step > 0 and step % size.probe_every == 0:
                 probes.append({"step": step} | probe.at(lrm))
@@ -165,18 +192,20 @@ def final_answers(policy: ReasoningModel, reference: ReasoningModel, regime: Reg
         other = reference_answers(reference, mode, size)
         own, others = answers.rewards(REWARDS[regime]), other.rewards(REWARDS[regime])
         controlled = length_controlled_win_rate(own, others, answers.lengths(), other.lengths())
-        found[mode] = answer_numbers(policy, reference, answers) | {
+        found[mode] = answer_numbers(policy, reference, answers, size.divergence_prompts) | {
             "won": comparisons(own, others).mean(axis=1).tolist(),
             "length_controlled": [controlled.value, controlled.se],
         }
     return found
 
 
-def answer_numbers(policy: ReasoningModel, reference: ReasoningModel, answers: AnswerSet) -> dict[str, list[float]]:
-    """Task accuracy, readability, lengths, divergence and entropy of every prompt, means over its answers, [n] each."""
-    flat = [answer for row in answers.answers for answer in row]
-    shape = len(answers.prompts), len(answers.answers[0])
-    kl, entropy = (x.reshape(shape) for x in sequence_divergence(policy.model, reference.model, flat))
+def answer_numbers(
+    policy: ReasoningModel, reference: ReasoningModel, answers: AnswerSet, divergence_prompts: int
+) -> dict[str, list[float]]:
+    """Task accuracy, readability and lengths of every prompt, [n] each; divergence and entropy of the first ones."""
+    first = [answer for row in answers.answers[:divergence_prompts] for answer in row]
+    shape = -1, len(answers.answers[0])
+    kl, entropy = (x.reshape(shape) for x in sequence_divergence(policy.model, reference.model, first))
 
     def right(text: str, answer: str | None) -> float:
         return float(answer is not None and is_right(text, answer))
@@ -195,7 +224,7 @@ def answer_numbers(policy: ReasoningModel, reference: ReasoningModel, answers: A
 @cache
 def _reference_answers(fingerprint: str, mode: str, prompts: int, answers: int) -> AnswerSet:
     return sample_answers(
-        load_model(),
+        the_reference(),
         fresh_prompts(prompts),
         "thinking" if mode == "thinking" else "empty",
         answers=answers,
@@ -212,7 +241,7 @@ def reference_answers(reference: ReasoningModel, mode: str, size: Size) -> Answe
 def run_reference(regime: Regime, size: Size) -> dict[str, Any]:
     """The reference itself as a policy: what a run would record at step 0."""
     torch.set_num_threads(1)
-    reference = load_model()
+    reference = the_reference()
     held = measured_pairs(regime, size, "held out").values(reference.model)
     return {
         "regime": regime,

@@ -1,0 +1,126 @@
+"""From finished runs to files: predictions and overhead are computed once and kept beside the runs."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bvpo_analysis.lrm.loading import load_model
+from bvpo_analysis.preferences.shipped import REGIMES, Regime
+from bvpo_analysis.records import Estimate
+from bvpo_analysis.training_study.arms import SECONDARY
+from bvpo_analysis.training_study.overhead import measure_overhead
+from bvpo_analysis.training_study.predictions import (
+    Prediction,
+    exact_moments,
+    predictions,
+    run_kappa,
+    sampled_moments,
+)
+from bvpo_analysis.training_study.run import Size, training_pairs
+from bvpo_analysis.training_study.tables import build_tables
+from bvpo_analysis.training_study.work import Work, code_fingerprint, results_of, write_json
+
+DIGITS = 6
+"""Significant digits of the tables: what is behind them is noise of the platform."""
+
+
+def make_tables(work: Work) -> dict[str, pd.DataFrame]:
+    """Tables of the runs that are there, by name.
+
+    Raises:
+        InputError: there are none.
+    """
+    references, results = results_of(work)
+    folder = work.folder / code_fingerprint()
+    tiny = work.size.steps is not None
+    predicted = [
+        found for regime in REGIMES if regime in references for found in predictions_of(regime, folder, work.size)
+    ]
+    tables = build_tables(references, results, predicted)
+    if not tiny:
+        rows = _kept(folder / "overhead.json", lambda: [asdict(row) for row in measure_overhead()])
+        tables["overhead"] = pd.DataFrame(rows)
+    return tables
+
+
+def predictions_of(regime: Regime, folder: Path, size: Size) -> list[Prediction]:
+    """The predictions of a regime: exact and sampled for SGD, sampled in its own metric for AdamW where it is run."""
+
+    def compute() -> list[dict[str, Any]]:
+        lrm, pairs = load_model(), training_pairs(regime, size)
+        sources = [("sgd", "exact", exact_moments(regime)), ("sgd", "sampled", sampled_moments(lrm, pairs))]
+        if regime == SECONDARY:
+            sources.append(("adamw", "sampled", sampled_moments(lrm, pairs, adam=True)))
+        return [
+            asdict(found)
+            for optimiser, source, moments in sources
+            for found in predictions(
+                moments,
+                regime,
+                optimiser=optimiser,
+                source=source,
+                pairs=len(pairs),
+                kappa=run_kappa(regime, optimiser),
+            )
+        ]
+
+    rows = _kept(folder / regime / f"predictions-{size.train_pairs}.json", compute)
+    return [Prediction(**(row | {"alpha": _estimate(row["alpha"]), "scores": tuple(row["scores"])})) for row in rows]
+
+
+def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
+    """One CSV per table, each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, table in tables.items():
+        path = folder / f"{name}.csv"
+        part = path.with_name(path.name + ".part")
+        table.to_csv(part, index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
+        part.replace(path)
+        paths.append(path)
+    return paths
+
+
+def text_summary(tables: Mapping[str, pd.DataFrame]) -> str:
+    """What a terminal shows: the sweep and the rankings, and what is missing."""
+    parts = []
+    rates = tables["win_rates"]
+    for regime in dict.fromkeys(rates["regime"]):
+        own = rates[(rates["regime"] == regime) & (rates["group"] != "pilot")]
+        parts.append(f"{regime}: win rate against the reference (mean over seeds, 95 % t interval)")
+        by_mode = {mode: rows.set_index("arm") for mode, rows in own.groupby("mode")}
+        for arm in dict.fromkeys(own["arm"]):
+            cells = [_cell(by_mode[mode].loc[arm], "win_rate") for mode in by_mode]
+            pairs = "   ".join(f"{mode} {cell:24}" for mode, cell in zip(by_mode, cells, strict=True))
+            parts.append(f"  {arm:22} {int(next(iter(by_mode.values())).loc[arm, 'seeds'])} seeds   {pairs}".rstrip())
+    ranked = tables.get("rankings", pd.DataFrame())
+    if len(ranked):
+        parts.append("predicted against realised weights (rank correlation over the sweep, mean over seeds)")
+        for row in ranked[ranked["source"] == "exact"].to_dict("records"):
+            parts.append(
+                f"  {row['regime']:8} {row['criterion']:8} alpha {row['predicted_alpha']:6.2f}   {row['outcome']:18}"
+                f" best {row['realised_best']:4g}   rho {_cell(row, 'spearman')}"
+            )
+    return "\n".join(parts)
+
+
+def _cell(row: Any, name: str) -> str:
+    value, low, high = (row[key] for key in (name, f"{name}_low", f"{name}_high"))
+    if value is None or value != value:
+        return "n/a"
+    return f"{value:.3f}" if low is None or low != low else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _kept(path: Path, compute: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    if not path.exists():
+        write_json(path, {"rows": compute()})
+    return list(json.loads(path.read_text(encoding="utf-8"))["rows"])
+
+
+def _estimate(row: Mapping[str, Any]) -> Estimate:
+    numbers = {name: float("nan") if row[name] is None else row[name] for name in ("value", "se", "ci_low", "ci_high")}
+    return Estimate(**numbers, n=row["n"], method=row["method"])
