@@ -44,10 +44,12 @@ _HOME = {
     "Plan": "planner",
     "Study": "study",
     "EstimatorComparison": "comparison",
+    "TrainConfig": "training.config",
+    "bvpo_loss": "training.losses",
 }
 _SUBMODULES = ("estimators", "figures", "lrm", "mixing", "moments", "preferences", "report", "scores", "theory")
 
-# In pipeline order: records, losses, models, pairs, scores, estimators, moments, theory and decisions, study.
+# In pipeline order: records, losses, models, pairs, scores, estimators, moments, theory and decisions, study, training.
 __all__ = [  # noqa: RUF022 - the order is the table of contents
     "Alpha",
     "Completion",
@@ -79,6 +81,8 @@ __all__ = [  # noqa: RUF022 - the order is the table of contents
     "Plan",
     "Study",
     "EstimatorComparison",
+    "TrainConfig",
+    "bvpo_loss",
     "figures",
     "report",
 ]
@@ -95,6 +99,8 @@ if TYPE_CHECKING:
     from bvpo_analysis.records import Alpha, Completion, Estimate, PreferencePair, ScoreSet
     from bvpo_analysis.scores import score_pairs
     from bvpo_analysis.study import Study
+    from bvpo_analysis.training.config import TrainConfig
+    from bvpo_analysis.training.losses import bvpo_loss
 
 
 def __getattr__(name: str) -> Any:
