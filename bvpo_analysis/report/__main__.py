@@ -56,7 +56,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--think-empty", metavar="TEXT", help="text of an empty trace (default: open and close together)")
     p.add_argument("--chat-template", metavar="FILE", help="Jinja chat template that replaces the tokenizer's")
     p.add_argument("--quick", action="store_true", help="use 64 pairs (same as --limit 64)")
-    p.add_argument("--from", dest="from_config", metavar="CONFIG", help="replay the config.yaml of an earlier run")
+    p.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="RUN",
+        help="draw the pages of a finished run again, from its folder or results.json; or replay a config.yaml",
+    )
     p.add_argument("--dry-run", action="store_true", help="print what it would cost, write nothing")
     p.add_argument("--resume", action="store_true", help="continue an interrupted run in --output-dir")
     p.add_argument(
@@ -113,7 +119,7 @@ def _run(options: argparse.Namespace) -> int:
     from bvpo_analysis.report.config import QUICK_PAIRS, ReportConfig
     from bvpo_analysis.report.dry_run import dry_run
     from bvpo_analysis.report.processes import agreed_shard, torchrun_shard
-    from bvpo_analysis.report.render import summary_table
+    from bvpo_analysis.report.rebuild import is_run
     from bvpo_analysis.report.run_folder import default_folder, point_latest
     from bvpo_analysis.scores import Shard, ShardFinished
 
@@ -123,11 +129,13 @@ def _run(options: argparse.Namespace) -> int:
     _check_combination(options, asked)
     names = [f.name for f in fields(ReportConfig)]
     given: dict[str, Any] = {n: v for n in names if (v := getattr(options, n)) is not None}
-    if options.from_config:
+    if options.source:
         extra = [*given, *(["quick"] if options.quick else [])]
         if extra:
-            raise InputError(f"--from replays a whole configuration; drop --{extra[0].replace('_', '-')}")
-        config = ReportConfig.from_yaml(options.from_config)
+            raise InputError(f"--from takes a whole run or configuration; drop --{extra[0].replace('_', '-')}")
+        if is_run(options.source):
+            return _rebuild(options, started is not None)
+        config = ReportConfig.from_yaml(options.source)
     else:
         if options.quick:
             given.setdefault("limit", QUICK_PAIRS)
@@ -148,12 +156,31 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     if options.output_dir is None:
         point_latest(folder)
+    _show(results, folder)
+    return 0
+
+
+def _rebuild(options: argparse.Namespace, together: bool) -> int:
+    """Pages of a finished run, from its results."""
+    from bvpo_analysis.report.rebuild import rebuild
+
+    doing = [name for name in ("resume", "overwrite", "merge", "shard", "dry_run") if getattr(options, name)]
+    if doing or together:
+        what = f"drop --{doing[0].replace('_', '-')}" if doing else "start one process only"
+        raise InputError(f"--from {options.source} draws the pages of a finished run, which computes nothing; {what}")
+    _show(*rebuild(options.source, options.output_dir))
+    return 0
+
+
+def _show(results: dict[str, Any], folder: Path) -> None:
+    """The short table, the warnings and the path."""
+    from bvpo_analysis.report.render import summary_table
+
     print(summary_table(results))
     for alert in results["alerts"]:
         if alert["level"] == "warning":
             print(f"warning: {alert['text']}")
     print(f"report: {folder / 'report.html'}")
-    return 0
 
 
 if __name__ == "__main__":

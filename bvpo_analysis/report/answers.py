@@ -185,7 +185,9 @@ def bias_of_the_empty_trace(facts: Facts) -> Answer:
     share, cosine = facts.measure("bias_share"), facts.measure("cosine_e")
     if share is None or cosine is None:
         return Answer("The data do not determine it: the squared length of the marginal gradient is within its noise.")
-    text = f"Its squared bias is {est(share)} times |μ|², and its mean has a cosine of {est(cosine)} to μ."
+    wide = (cosine.get("ci_low") or -1) <= -1 and (cosine.get("ci_high") or 1) >= 1
+    angle = "the cosine of its mean to μ is not determined" if wide else f"its mean has a cosine of {est(cosine)} to μ"
+    text = f"Its squared bias is {est(share)} times |μ|², and {angle}."
     gap = facts.measure("answer_gap_chosen")
     if gap is not None:
         text += f" Without its trace a chosen answer loses {est(gap)} nats of log-probability."
@@ -214,7 +216,8 @@ def seeds_and_intervals(facts: Facts) -> Answer:
     return Answer(
         f"Every interval is a 95 % one over {number(estimate['n'])} prompts, by leaving out one at a time; nothing in "
         "it depends on a seed but the pairs themselves. Committed measurements on the model in the box state their own "
-        f"repetitions: {number(found['coverage_replications'])} samples for coverage."
+        f"repetitions: {number(found['coverage_replications'])} samples for coverage. Seeds of training are no "
+        "part of this run."
     )
 
 

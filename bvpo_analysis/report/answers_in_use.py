@@ -72,12 +72,13 @@ def other_losses(facts: Facts) -> Answer:
 def along_training(facts: Facts) -> Answer:
     found = facts.committed
     first, last = span(found["path_alpha_first"]), span(found["path_alpha_last"])
-    bias, price = span(found["path_bias_last"]), number(found["path_price"])
-    where = "on these pairs" if facts.regime else "over its three regimes"
+    bias, price = span(found["path_bias_last"]), number(100 * (found["path_price"] - 1))
+    where = "on these pairs" if facts.regime else "over its regimes"
+    prompts = number(found["path_prompts"])
     return Answer(
-        f"On the model in the box, {where}, the best weight moves from {first} near the reference to {last} at a "
-        f"trained checkpoint, where the bias of g_t is {bias} times |μ|; a weight that takes g_t for unbiased has up "
-        f"to {price} times the least error there.",
+        f"On {prompts} enumerated prompts of the model in the box, {where}, the best weight moves from {first} near "
+        f"the reference to {last} at a trained checkpoint, where the bias of g_t is {bias} times |μ|; a weight that "
+        f"takes g_t for unbiased has at most {price} % more than the least error anywhere on the way.",
         "committed",
     )
 

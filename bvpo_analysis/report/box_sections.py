@@ -56,10 +56,10 @@ def recovery_section(regime: str | None) -> Section:
         ("Regime", "words"),
         ("prompts n", "number"),
         ("traces K", "number"),
-        ("true α*", "number"),
+        ("true α*", "share"),
         ("mean error of the estimate", "number"),
         ("its standard deviation", "number"),
-        ("coverage of 95 % intervals", "number"),
+        ("coverage of 95 % intervals", "share"),
         ("MSE lost by using it", "percent"),
     ]
     rows = [(*row[:-1], _exact(row[-1])) for row in recovery_rows(regime)]

@@ -42,7 +42,8 @@ def cost_section(costs: Mapping[str, Cost], *, labels: Mapping[str, str] | None 
     columns: list[tuple[str, Kind]] = [("estimator", "words"), *((label, "estimate") for label in _COUNTED.values())]
     return Section(
         anchor="cost",
-        title="What an estimator costs",
+        folded=True,
+        title="What every estimator costs",
         short="Cost",
         text=(
             "One realisation on one prompt. Generated: sequences that the model must sample. Read: sequences of which "

@@ -3,7 +3,7 @@
 from typing import Any
 
 from bvpo_analysis.coverage.measured import measured_coverage
-from bvpo_analysis.off_reference.measured import off_reference_rows
+from bvpo_analysis.off_reference.measured import measured_regimes, off_reference_rows
 from bvpo_analysis.report.box_sections import RECOVERED, accuracies, ranking_claims
 
 
@@ -30,6 +30,7 @@ def committed_facts(regime: str | None) -> dict[str, Any]:
         "path_alpha_first": [row.alpha for row in first],
         "path_alpha_last": [row.alpha for row in last],
         "path_bias_last": [row.bias for row in last],
+        "path_prompts": measured_regimes()[0].points[0].prompts,
         "path_price": max(row.price for row in rows),
         "accuracy": accuracies(),
         "blind": blind,

@@ -201,6 +201,7 @@ def _moments(moments: Mapping[str, Any]) -> Section:
         anchor="moments",
         title="All moments",
         short="Moments",
+        folded=True,
         text=("Of one unit: one prompt, one trace per answer, against the population target unless said otherwise.",),
         tables=(
             table("symbols", symbols, GLOSSARY),

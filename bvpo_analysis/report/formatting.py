@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 
 MISSING, UNBOUNDED = "n/a", "unbounded"
 _WEIGHT_PLACES = 2
+_WORD, _PHRASE = 24, 48
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -87,6 +88,27 @@ def recommended_parts(alpha: Mapping[str, Any]) -> tuple[str, str]:
     ends = {"value": alpha["recommended"], "se": 0.0}
     ends |= {"ci_low": alpha["recommended_low"], "ci_high": alpha["recommended_high"]}
     return estimate_parts(ends, least=_WEIGHT_PLACES)
+
+
+def share_text(value: float | None) -> str:
+    """A share known without an interval, to three decimal places.
+
+    Example:
+        >>> share_text(0.95)
+        '0.950'
+    """
+    return MISSING if value is None else f"{value:.3f}"
+
+
+def extent(text: Any) -> str:
+    """How wide a cell of text should be at least: "words" for sentences, "brief" for phrases, "keep" for a word or two.
+
+    Example:
+        >>> extent("g_t"), extent("mean of several traces per answer"), extent(None)
+        ('keep', 'brief', 'keep')
+    """
+    length = len(str(text or ""))
+    return "words" if length > _PHRASE else "brief" if length > _WORD else "keep"
 
 
 def weight_number(value: float) -> str:
@@ -200,8 +222,15 @@ def greek(text: Any) -> str:
 
 
 def symbols_html(text: Any) -> Markup:
-    """Text with g_t, b_e, ... set as symbols, and alpha* as α*."""
+    """Text with g_t, b_e, ... set as symbols, alpha* as α*, and commands in fixed width.
+
+    Example:
+        >>> print(symbols_html("95 % of g_t: python -m bvpo_analysis.sgd"))
+        95\u00a0% of <i class="sym">g</i><sub>t</sub>: <code>python -m bvpo_analysis.sgd</code>
+    """
     safe = str(escape(text)).replace("alpha*", "α*").replace("^2", "²")
+    safe = re.sub(r"(?<=\d) %", "\u00a0%", safe)
+    safe = re.sub(r"(python -m [\w.]*\w)", r"<code>\1</code>", safe)
     return Markup(re.sub(r"\b([gb])_([tec])\b", r'<i class="sym">\1</i><sub>\2</sub>', safe))
 
 

@@ -1,6 +1,7 @@
 """Numbers that single questions turn on, each an Estimate under a name of its own: ``measures`` in results.json."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -95,7 +96,8 @@ def direction_measures(moments: Moments, batch_size: float) -> dict[str, Estimat
         )
     except ValueError:
         return {"alpha_cos": None}
-    return {"alpha_cos": jackknife_estimate(found.convex_alpha)}
+    raw = jackknife_estimate(found.convex_alpha)
+    return {"alpha_cos": replace(raw, ci_low=max(raw.ci_low, 0.0), ci_high=min(raw.ci_high, 1.0))}
 
 
 def comparison_measures(moments: Moments, batch_size: float, kappa: float) -> dict[str, Estimate | None]:

@@ -18,7 +18,7 @@ def coverage_section() -> Section:
     sizes = sorted({row.prompts for row in rows})
     columns: list[tuple[str, Kind]] = [("95 % interval of", "words")]
     for size in sizes:
-        columns += [(f"n = {size}, lowest", "number"), ("highest", "number")]
+        columns += [(f"n = {size}, lowest", "share"), ("highest", "share")]
     cells = []
     for name, label in HEADLINE.items():
         here = {summary.prompts: summary for summary in found if summary.quantity == name}
@@ -36,7 +36,8 @@ def coverage_section() -> Section:
             "0.95 is what an interval claims; lowest and highest are over regimes and trace counts.",
         ),
         tables=(table("coverage of the intervals", columns, cells),),
-        notes=(*(limit.text for limit in LIMITS), "The measurement is committed; make coverage repeats it."),
+        folded=True,
+        notes=(*(limit.text for limit in LIMITS), "The measurement is committed; “make coverage” repeats it."),
     )
 
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-Kind = Literal["words", "symbol", "code", "number", "estimate", "percent", "weight", "yes"]
+Kind = Literal["words", "symbol", "code", "number", "share", "estimate", "percent", "weight", "yes"]
 """words: text; symbol: a short one that is not broken; code: a name in fixed width; number: a number known without an
-interval; estimate: an Estimate; percent: a fraction as an Estimate; weight: an Alpha; yes: true or false."""
+interval; share: a fraction of the same kind; estimate: an Estimate; percent: a fraction as an Estimate; weight: an
+Alpha; yes: true or false."""
 
 
 @dataclass(frozen=True)

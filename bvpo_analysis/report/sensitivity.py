@@ -58,7 +58,7 @@ def sample_size_section(study: Study, batch_size: int, kappa: float) -> Section 
     pilot = alpha_pilot(
         study.scores, Trace(study.objective), EmptyTrace(study.objective), batch_size=batch_size, kappa=kappa
     )
-    rows: list[tuple[float, int | None, int | None, int | None, str]] = []
+    rows: list[tuple[float | int | str | None, ...]] = []
     for width in WIDTHS:
         try:
             found = prompts_for_width(pilot, width)
@@ -71,8 +71,10 @@ def sample_size_section(study: Study, batch_size: int, kappa: float) -> Section 
         ("prompts", "number"),
         ("at least", "number"),
         ("at most", "number"),
-        ("", "words"),
+        ("note", "words"),
     ]
+    if not any(row[-1] for row in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     return Section(
         anchor="prompts",
         title="How many prompts for a narrower interval?",

@@ -66,6 +66,7 @@ def weights_section(summaries: Sequence[DiagnosticsSummary]) -> Section:
             "The tail shape is the Pareto shape of the largest weights: above 0.7 an average is not to be trusted, and "
             "with S draws above 1 - 1/log10 S. One set of weights per prompt and answer.",
         ),
+        folded=True,
         tables=(table("health of the weights", columns, rows),),
         notes=tuple(flag.text for s in summaries for flag in s.flags),
     )

@@ -416,8 +416,8 @@ def test_more_traces_than_there_are(fails):
         (["--device", "tpu"], "--device must be cpu, cuda, cuda:N"),
         (["--think-empty", "x"], "--think-empty needs --think-open and --think-close"),
         (["--from", "none.yaml"], "none.yaml: no such file; give --from the config.yaml of a run"),
-        (["--from", "none.yaml", "--beta", 1], "--from replays a whole configuration; drop --beta"),
-        (["--from", "none.yaml", "--quick"], "--from replays a whole configuration; drop --quick"),
+        (["--from", "none.yaml", "--beta", 1], "--from takes a whole run or configuration; drop --beta"),
+        (["--from", "none.yaml", "--quick"], "--from takes a whole run or configuration; drop --quick"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
