@@ -6,12 +6,12 @@ are enough. Losses with a reference only (DPO, IPO).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from bvpo_analysis import mixing
 from bvpo_analysis.errors import InputError
 from bvpo_analysis.estimators import EmptyTrace, Estimator, JackknifeMarginal, KMarginal, Trace, totals_of
-from bvpo_analysis.moments import JointMoments, PairMoments, joint_moments, score_estimate
+from bvpo_analysis.moments import JointMoments, Moments, joint_moments, score_estimate
 from bvpo_analysis.moments.diagnostics import DiagnosticsSummary, Flag, summarise_weights, weight_diagnostics
 from bvpo_analysis.objectives import Objective
 from bvpo_analysis.records import Alpha, Estimate, Floats, PairLogProbs, ScoreSet
@@ -79,9 +79,10 @@ class OffReferenceEstimate:
         return mixing.optimal_alpha(self.joint.law("trace", "empty", batch_size), kappa)
 
     @property
-    def moments(self) -> PairMoments:
-        """The moments of (g_t, g_e) against the jackknife target."""
-        return self.joint.pair("trace", "empty")
+    def moments(self) -> Moments:
+        """The moments of (g_t, g_e) against the jackknife target; g_e has no trace noise."""
+        pair = self.joint.pair("trace", "empty")
+        return Moments(**{field.name: getattr(pair, field.name) for field in fields(Moments)})
 
     @property
     def bias_t_sq(self) -> Estimate:

@@ -10,7 +10,7 @@ gradient, so sampled traces suffice. Off it, the marginal gradient is estimated 
 bias of order 1/K^2. Where all traces can be enumerated, everything is exact, at the reference or off it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from bvpo_analysis.moments import GradientLaw, Moments, enumerated_moments, popu
 from bvpo_analysis.objectives import DPO, Objective
 from bvpo_analysis.planner import Criterion, Plan, PlanResult, plan
 from bvpo_analysis.preferences.rows import as_pairs, common_traces, require_traces
-from bvpo_analysis.records import Alpha, Estimate, PreferencePair, ScoreSet
+from bvpo_analysis.records import Alpha, Estimate, Floats, PairLogProbs, PreferencePair, ScoreSet
 from bvpo_analysis.sampled_target import (
     OffReferenceEstimate,
     estimate_off_reference,
@@ -100,6 +100,23 @@ def is_off_reference(lrm: ReasoningModel, reference: ReasoningModel | None) -> b
     return reference is not None and reference.fingerprint != lrm.fingerprint
 
 
+def study_totals(
+    objective: Objective, *, traces: int | None, estimated: bool = False
+) -> dict[str, Callable[[PairLogProbs], Floats]]:
+    """What a study accumulates while it scores.
+
+    Args:
+        objective: the loss.
+        traces: sampled traces per answer; None where they are enumerated.
+        estimated: whether the target is estimated from the traces, off the reference.
+    """
+    if traces is None:
+        return totals_of(Trace(objective), EmptyTrace(objective), Marginal(objective))
+    if estimated:
+        return off_reference_totals(objective, traces)
+    return totals_of(Trace(objective), EmptyTrace(objective))
+
+
 @dataclass(frozen=True)
 class Study:
     """Moments of g_t, g_e and their mixtures for one model, data set and loss.
@@ -158,20 +175,15 @@ class Study:
         """
         lrm, pairs = as_model(model), as_pairs(pairs)
         loss: Objective = objective if objective is not None else DPO()
-        trace, empty, marginal = Trace(loss), EmptyTrace(loss), Marginal(loss)
         exact = enumerate_traces is not None
         traces = common_traces(pairs) if traces is None else traces
         require_identified(pairs, lrm, loss, traces=None if exact else traces, reference=reference)
         estimated = not exact and is_off_reference(lrm, reference)
-        if exact:
-            totals = totals_of(trace, empty, marginal)
-        else:
-            totals = off_reference_totals(loss, traces) if estimated else totals_of(trace, empty)
         scores = score_pairs(
             lrm,
             pairs,
             traces=traces,
-            totals=totals,
+            totals=study_totals(loss, traces=None if exact else traces, estimated=estimated),
             leave_one_out=not exact,
             reference=reference,
             empty_mode=empty_mode,
@@ -185,10 +197,10 @@ class Study:
 
         def moments(group: str | None) -> Moments:
             if exact:
-                return enumerated_moments(scores, trace, empty, marginal, group=group)
+                return enumerated_moments(scores, Trace(loss), EmptyTrace(loss), Marginal(loss), group=group)
             if estimated:
                 return estimate_off_reference(scores, loss, traces, group=group).moments
-            return population_moments(scores, trace, empty, group=group)
+            return population_moments(scores, Trace(loss), EmptyTrace(loss), group=group)
 
         found = estimate_off_reference(scores, loss, traces) if estimated else None
         whole = moments(None) if found is None else found.moments

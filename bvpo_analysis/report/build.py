@@ -175,7 +175,7 @@ def run_report(
         deviation = largest_deviation(inputs.lrm, sample, inputs.exact, config.objective, scores=enumerated)
         losses = loss_rows(enumerated, compared_losses(config.objective))
     compared = _compared(config, inputs, folder)
-    too_large = too_large_to_compare(inputs) if config.compare and config.traces != "exact" else ""
+    too_large = too_large_to_compare(inputs) if config.compare and not not_comparable(config, inputs) else ""
     core = study_results(
         study,
         inputs.pairs,
@@ -278,6 +278,11 @@ def _scored(
         raise
 
 
+def not_comparable(config: ReportConfig, inputs: Inputs) -> bool:
+    """Whether other estimators have no common target: off the reference, or where traces are enumerated."""
+    return config.traces == "exact" or is_off_reference(inputs.lrm, inputs.reference)
+
+
 def too_large_to_compare(inputs: Inputs) -> str:
     """Why other estimators are not compared for want of memory; empty if they can be."""
     available, needed = available_bytes(inputs.scorer.device), memory_needed(inputs.scorer.size)
@@ -290,7 +295,7 @@ def too_large_to_compare(inputs: Inputs) -> str:
 
 
 def _compared(config: ReportConfig, inputs: Inputs, folder: Path) -> EstimatorComparison | None:
-    """Other estimators on the first pairs; None where traces are enumerated, memory is short, or if not asked for."""
+    """Other estimators on the first pairs; None where they cannot be compared, or if not asked for."""
     pairs = inputs.pairs[: config.compare]
     off = is_off_reference(inputs.lrm, inputs.reference)
     if config.traces == "exact" or off or len(pairs) < FEWEST_COMPARED or too_large_to_compare(inputs):

@@ -12,16 +12,17 @@ import numpy as np
 import torch
 
 from bvpo_analysis.comparison import selected_estimators
-from bvpo_analysis.estimators import EmptyTrace, Marginal, Trace, totals_of
+from bvpo_analysis.estimators import totals_of
 from bvpo_analysis.exact import shipped_traces
 from bvpo_analysis.records import VARIANTS
-from bvpo_analysis.report.build import Inputs, checked_prompts, too_large_to_compare
+from bvpo_analysis.report.build import Inputs, checked_prompts, not_comparable, too_large_to_compare
 from bvpo_analysis.report.config import FEWEST_COMPARED, ReportConfig
 from bvpo_analysis.report.run_folder import peak_memory_bytes
 from bvpo_analysis.scores.pair_work import BLOCK, SKETCH, MeanCoefficients, PairWork
 from bvpo_analysis.scores.passes import kept_blocks
 from bvpo_analysis.scores.plan import PairSequences, plan_pair
 from bvpo_analysis.scores.totals import FixedPointTotals
+from bvpo_analysis.study import is_off_reference, study_totals
 
 MOST_SECONDS = 30.0
 """A dry run scores no further pair after this time."""
@@ -138,7 +139,7 @@ def _measured(
 def _comparison(config: ReportConfig, inputs: Inputs) -> _Pass | None:
     """The scoring of the comparison of estimators, where there is one."""
     pairs = inputs.pairs[: config.compare]
-    if config.traces == "exact" or len(pairs) < FEWEST_COMPARED or too_large_to_compare(inputs):
+    if not_comparable(config, inputs) or len(pairs) < FEWEST_COMPARED or too_large_to_compare(inputs):
         return None
     prior, traces = min(3, *(len(pair.prior_traces) for pair in pairs)), int(config.traces)
     wanted = selected_estimators(config.objective, traces, prior).values()
@@ -168,6 +169,7 @@ def report_cost(config: ReportConfig) -> Cost:
     inputs = Inputs(config)
     loading = time.perf_counter() - begun
     exact = config.traces == "exact"
+    estimated = not exact and is_off_reference(inputs.lrm, inputs.reference)
     plans = [
         plan_pair(
             inputs.lrm.assembler,
@@ -179,7 +181,7 @@ def report_cost(config: ReportConfig) -> Cost:
         for pair in inputs.pairs
     ]
     loss = config.objective
-    totals = totals_of(Trace(loss), EmptyTrace(loss), *([Marginal(loss)] if exact else []))
+    totals = study_totals(loss, traces=None if exact else int(config.traces), estimated=estimated)
     study = _measured(inputs, plans, totals, twice=not exact)
     compared = _comparison(config, inputs)
     runs = [study] if compared is None else [study, compared]

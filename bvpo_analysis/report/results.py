@@ -277,8 +277,15 @@ def _alerts(
 
 def _flag_alerts(study: Study, batch_size: int) -> list[dict[str, str]]:
     """What an estimate off the reference says of itself."""
-    flags = () if study.off_reference is None else study.off_reference.flags(batch_size)
-    return [{"level": flag.level, "text": flag.text} for flag in flags]
+    found = study.off_reference
+    if found is None:
+        return []
+    text = (
+        f"The model differs from its reference, where g_t is biased. The marginal gradient is estimated from the "
+        f"{found.traces} traces of each answer, with bias {found.joint.target_bias}; other estimators are compared at "
+        "the reference only."
+    )
+    return [{"level": "note", "text": text}, *({"level": f.level, "text": f.text} for f in found.flags(batch_size))]
 
 
 def _file_alerts(file: PairFile | None) -> list[dict[str, str]]:

@@ -112,10 +112,17 @@ def test_a_report_of_a_checkpoint_against_the_model_in_the_box(tmp_path, trained
     assert results["model"]["reference_fingerprint"] == load_model().fingerprint
     assert results["moments"]["bias_t_sq"]["value"] > 0
     assert not any("another policy" in alert["text"] for alert in results["alerts"])
-    # Sampled traces do not identify the target there, and the refusal says what does.
-    assert main([*options, "--output-dir", str(tmp_path / "none")]) == 2
+    # One trace per answer does not identify the target there, and the refusal says what does.
+    assert main([*options, "--traces", "1", "--output-dir", str(tmp_path / "none")]) == 2
     assert "use --traces exact" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+    assert main([*options, "--traces", "2", "--output-dir", str(tmp_path / "sampled")]) == 0
+    sampled = json.loads((tmp_path / "sampled" / "results.json").read_text())
+    assert sampled["moments"]["bias_t_sq"]["se"] > 0
+    texts = [alert["text"] for alert in sampled["alerts"]]
+    assert any("with bias O(1/K^2); other estimators are compared at the reference only" in text for text in texts)
+    page = (tmp_path / "sampled" / "report.md").read_text()
+    assert "At the reference no estimate of the marginal gradient is needed" not in page
 
 
 def test_bad_runs_are_refused(reference, pairs):
