@@ -1,0 +1,80 @@
+"""The tables that ``make train-study`` wrote, committed for reports and figures; reads no model."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bvpo_analysis.errors import InputError
+from bvpo_analysis.preferences.shipped import REGIMES, Regime
+from bvpo_analysis.records import Estimate
+
+FOLDER = Path(__file__).with_name("measured")
+TABLES = (
+    "win_rates",
+    "accuracy",
+    "training",
+    "sweep",
+    "rankings",
+    "alpha_path",
+    "curves",
+    "predictions",
+    "overhead",
+)
+"""Names of the tables; see :mod:`bvpo_analysis.training_study.tables` and ``overhead``."""
+
+Row = dict[str, Any]
+
+
+@cache
+def _read(path: Path) -> tuple[Row, ...]:
+    if not path.exists():
+        raise InputError(f"{path.name} is missing; make it with: make train-study")
+    records = pd.read_csv(path).to_dict("records")
+    return tuple({str(k): None if isinstance(v, float) and v != v else v for k, v in row.items()} for row in records)
+
+
+def study_rows(table: str, folder: Path = FOLDER, **fixed: Any) -> list[Row]:
+    """The rows of a table whose columns have the given values; None for an empty cell.
+
+    Raises:
+        InputError: there is no such table.
+
+    Example:
+        >>> [row["alpha"] for row in study_rows("sweep", regime="style", optimiser="sgd")]
+        [0.0, 0.25, 0.5, 0.75, 1.0]
+    """
+    if table not in TABLES:
+        raise InputError(f"no table {table!r} of the training study; there are {', '.join(TABLES)}")
+    rows = _read(folder / f"{table}.csv")
+    return [dict(row) for row in rows if all(row.get(name) == value for name, value in fixed.items())]
+
+
+def study_estimate(row: Row, name: str) -> Estimate | None:
+    """Columns NAME, NAME_low, NAME_high as an estimate; None for an empty cell.
+
+    Example:
+        >>> str(study_estimate({"x": 0.5, "x_low": 0.4, "x_high": 0.6, "seeds": 5}, "x"))
+        '0.5 [0.4, 0.6]'
+        >>> str(study_estimate({"x": 0.5, "x_low": None, "x_high": None}, "x"))
+        '0.5'
+    """
+    value, low, high = (row.get(key) for key in (name, f"{name}_low", f"{name}_high"))
+    count = int(row.get("seeds") or 0)
+    if value is None:
+        return None
+    if low is None or high is None:
+        return Estimate.without_interval(float(value), count)
+    return Estimate(float(value), float("nan"), float(low), float(high), count, "jackknife")
+
+
+def studied_regimes() -> tuple[Regime, ...]:
+    """The regimes that the committed tables hold.
+
+    Example:
+        >>> studied_regimes()
+        ('style', 'valid', 'correct')
+    """
+    held = {row["regime"] for row in study_rows("sweep")}
+    return tuple(regime for regime in REGIMES if regime in held)

@@ -1,0 +1,78 @@
+"""Numbers of an arm: which runs enter, which way differences go, what noise in the weights means."""
+
+import numpy as np
+import pytest
+
+from bvpo_analysis.training_study import summaries
+from bvpo_analysis.training_study.summaries import arm_runs
+
+
+def test_a_difference_pairs_runs_of_the_same_seed(made_up):
+    """Catches an unpaired difference: seeds shift both arms alike and leave no spread in the difference."""
+    one = arm_runs([made_up("a", s, loss=0.5) for s in (0, 1, 2, 4)])[0]
+    two = arm_runs([made_up("b", s, loss=0.6) for s in (0, 1, 2, 3)])[0]
+    found = summaries.difference(one, two, summaries.held_out_mean("marginal_loss"))
+    assert found.n == 3
+    assert found.value == pytest.approx(-0.1)
+    assert found.se == pytest.approx(0.0, abs=1e-12)
+    assert one.over_seeds(summaries.held_out_mean("marginal_loss")).se > 1e-3
+
+
+def test_the_gap_is_held_out_less_trained(made_up):
+    run = made_up(loss=0.6)
+    assert summaries.gap("trace_loss")(run) == pytest.approx(0.1)
+    assert summaries.gap("empty_loss")(run) == pytest.approx(0.2)
+
+
+def test_roughness_is_the_root_mean_square_change(made_up):
+    run = made_up()
+    changes = np.diff([entry["loss"] for entry in run["log"]])
+    assert summaries.roughness(run) == pytest.approx(np.sqrt(np.mean(changes**2)))
+
+
+def test_steps_to_a_level_are_linear_between_measurements(made_up):
+    arm = arm_runs([made_up(loss=0.6)])[0]
+    curve = arm.runs[0]["curve"]
+    assert summaries.reached(curve, 0.625) == pytest.approx(15.0)
+    assert summaries.reached(curve, 0.8) == 0.0
+    assert summaries.reached(curve, 0.5) is None
+    assert summaries.level_of(arm) is None  # nothing was measured at step 30
+
+
+def test_noise_left_in_the_weights_is_told_from_their_mean():
+    """2 000 runs around (3, 0): noise of standard deviation 0.5 in each of two directions.
+
+    Catches the noise of the mean counted as signal, which for five runs is a fifth of the noise.
+    """
+    rng = np.random.default_rng(0)
+    signals, noises = [], []
+    for _ in range(400):
+        sketches = np.array([3.0, 0.0]) + 0.5 * rng.normal(size=(5, 2))
+        runs = {s: {"displacement": {"sketch": row.tolist()}} for s, row in enumerate(sketches)}
+        signal, noise = summaries.spread(summaries.ArmRuns("style", "a", "sweep", runs, ()))
+        signals.append(signal**2)
+        noises.append(noise**2)
+    assert np.mean(noises) == pytest.approx(0.5, rel=0.1)
+    assert np.mean(signals) == pytest.approx(9.0, rel=0.05)
+
+
+def test_the_variance_of_a_mix_takes_its_mean_weight(made_up):
+    probe = {"step": 20, "var_t": 16.0, "var_e": 8.0, "cov_te": 4.0, "trace_var": 8.0}
+    run = made_up(alpha=0.5, probes=[probe, {"step": 40}])
+    assert summaries.gradient_variance(run) == pytest.approx((4 + 2 + 2) / 16)
+    assert summaries.gradient_variance(made_up("4 traces", probes=[probe])) == pytest.approx((16 - 6) / 16)
+    assert summaries.gradient_variance(made_up()) is None
+
+
+def test_runs_that_failed_are_counted_and_left_out(made_up):
+    failed = {"arm": "a", "group": "sweep", "regime": "style", "seed": 2, "failed": "not finite"}
+    arm = arm_runs([made_up("a", 0), failed, made_up("a", 1)])[0]
+    assert sorted(arm.runs) == [0, 1]
+    assert arm.failed == (2,)
+
+
+def test_rank_correlation_handles_ties_and_constants():
+    assert summaries.rank_correlation([1, 2, 2, 4], [1, 2, 2, 4]) == 1.0
+    assert summaries.rank_correlation([1, 2, 3], [3, 2, 1]) == -1.0
+    assert np.isnan(summaries.rank_correlation([1, 1, 1], [1, 2, 3]))
+    assert summaries.rank_correlation([1, 2, 3, 4], [1, 2, 4, 3]) == pytest.approx(0.8)

@@ -1,0 +1,83 @@
+"""Tables from made-up runs: the right rows, the right signs, empty cells where nothing is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bvpo_analysis.records import Estimate
+from bvpo_analysis.training_study.arms import WEIGHTS
+from bvpo_analysis.training_study.predictions import Prediction
+from bvpo_analysis.training_study.tables import build_tables, outcome
+
+LOSSES = dict(zip(WEIGHTS, (0.66, 0.62, 0.60, 0.61, 0.65), strict=True))
+
+
+@pytest.fixture
+def tables(made_up):
+    """Weight 0.5 is best by the loss, and larger weights win more."""
+    runs = [
+        made_up(f"alpha={a:g}", seed, loss=LOSSES[a], won=0.25 + a / 2, alpha=a) for seed in range(3) for a in WEIGHTS
+    ]
+    runs.append(made_up("4 traces", 0, group="method", loss=0.55))
+    reference = {"style": {"final": {mode: {"right": [1.0] * 4 + [0.0] * 4} for mode in ("thinking", "empty")}}}
+    alpha = Estimate(0.45, 0.05, 0.35, 0.55, 64, "fieller-jackknife")
+    predicted = [
+        Prediction("style", "sgd", "exact", "mse", 1.0, 16, alpha, (5.0, 3.0, 1.0, 2.0, 4.0)),
+        Prediction("style", "sgd", "exact", "cosine", 1.0, 16, alpha, (5.0, 4.0, 3.0, 2.0, 1.0)),
+    ]
+    return build_tables(reference, runs, predicted)
+
+
+def row(table, **fixed):
+    for name, value in fixed.items():
+        table = table[table[name] == value]
+    assert len(table) == 1
+    return table.iloc[0]
+
+
+def test_rankings_compare_prediction_and_outcome(tables):
+    """Catches an outcome that is ranked the wrong way round: losses fall, win rates rise."""
+    found = tables["rankings"]
+    exact = row(found, criterion="mse", outcome="marginal_loss")
+    assert (exact["predicted_best"], exact["realised_best"], exact["best_in_seeds"]) == (0.5, 0.5, 3)
+    assert exact["spearman"] == 1.0
+    assert exact["price"] == 0.0
+    wins = row(found, criterion="cosine", outcome="win_rate_thinking")
+    assert (wins["spearman"], wins["realised_best"]) == (1.0, 1.0)
+    price = row(found, criterion="mse", outcome="win_rate_thinking")
+    assert price["price"] == pytest.approx(0.25)
+
+
+def test_win_rates_stand_against_dpo_of_the_same_seeds(tables):
+    found = row(tables["win_rates"], arm="alpha=0.5", mode="thinking")
+    assert found["win_rate"] == pytest.approx(0.5)
+    assert found["minus_dpo"] == pytest.approx(-0.25)
+    assert found["win_rate_se_prompts"] == pytest.approx(np.std([1, 0] * 4, ddof=1) / np.sqrt(8))
+    assert found["seeds"] == 3
+    assert row(tables["win_rates"], arm="alpha=1", mode="empty")["minus_dpo"] == 0.0
+
+
+def test_accuracy_has_a_before_and_an_after(tables):
+    found = row(tables["accuracy"], arm="alpha=0", mode="thinking")
+    assert (found["before"], found["after"]) == (0.5, pytest.approx(0.9))
+    assert found["change"] == pytest.approx(0.4)
+
+
+def test_training_has_losses_against_dpo_and_empty_cells(tables):
+    found = row(tables["training"], arm="4 traces")
+    assert found["marginal_loss_minus_dpo"] == pytest.approx(-0.1)
+    assert pd.isna(found["marginal_loss_low"])  # one run has no interval
+    assert pd.isna(found["gradient_variance"])
+    assert found["gap"] == pytest.approx(0.1)
+    assert row(tables["training"], arm="alpha=0")["gap"] == pytest.approx(0.21)  # its own loss, mean over seeds
+
+
+def test_curves_count_the_tokens_read(tables):
+    found = tables["curves"]
+    assert row(found, arm="alpha=1", step=10)["tokens"] == 1000
+    assert row(found, arm="alpha=1", step=0)["marginal_loss"] == pytest.approx(0.7)
+
+
+def test_outcomes_are_better_low(made_up):
+    assert outcome(made_up(won=0.75), "win_rate_empty") == -0.75
+    assert outcome(made_up(loss=0.6), "marginal_loss") == pytest.approx(0.6)
