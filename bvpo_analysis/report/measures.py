@@ -12,11 +12,8 @@ from bvpo_analysis.cost import Cost
 from bvpo_analysis.equal_budget import EqualBudgetRow
 from bvpo_analysis.moments import Moments, jackknife_estimate, profile_estimate
 from bvpo_analysis.moments.ustatistics import leave_one_out_mean
-from bvpo_analysis.records import Alpha, Estimate, Floats, PairLogProbs
+from bvpo_analysis.records import SIDES, Alpha, Estimate, Floats, PairLogProbs
 from bvpo_analysis.report.fairness import merged_law
-
-SIDES = ("chosen", "rejected")
-"""The two answers of a pair, in the order of their rows."""
 
 
 def trace_is_unbiased(moments: Moments) -> bool:

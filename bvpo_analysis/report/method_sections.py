@@ -33,7 +33,7 @@ def coverage_section() -> Section:
             f"Samples of n prompts were drawn {min(row.replications for row in rows)} times from finite populations of "
             f"enumerated prompts of the model in the box, with {_listed({row.traces for row in rows})} traces per "
             "answer in each of the three regimes, and every interval was compared with the exact value. A coverage of "
-            "0.95 is what an interval claims; lowest and highest are over regimes and trace counts.",
+            "95 % is what an interval claims; lowest and highest are over regimes and trace counts.",
         ),
         tables=(table("coverage of the intervals", columns, cells),),
         folded=True,

@@ -61,7 +61,7 @@ _QUESTIONS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ),
     (
         "Empty trace alone",
-        "Is it the empty trace alone (weight 0) that helps?",
+        "Is it the empty trace alone (weight zero) that helps?",
         ("empty-alone", "runs"),
         "use a data set on which the error of g_t is clearly positive",
     ),

@@ -61,6 +61,8 @@ CHECKED_FROM = 64
 """Fewest prompts for which the tests measure the coverage of the intervals."""
 UNCLOSED_RATE = 0.001
 """Share of traces left out because they never closed, above which the alert is a warning."""
+WIDE = 0.5
+"""Width of the interval of alpha* above which an alert says so."""
 LARGE_SHARE = 0.1
 """Share of the trace variance in a single prompt from which an alert says so."""
 
@@ -222,8 +224,11 @@ def _alerts(
     if not alpha.degenerate and not study.whole.exact:
         if alpha.confidence_set != "interval":
             add("warning", f"The Fieller set of alpha* is a {alpha.confidence_set}: these data do not bound it.")
-        elif width > 0.5:
-            add("warning", f"The interval of alpha* is {width:.2f} wide, more than 0.5; add prompts before using it.")
+        elif width > WIDE:
+            add(
+                "warning",
+                f"The interval of alpha* is {width:.2f} wide, more than {WIDE:g}; add prompts before using it.",
+            )
     if len(pairs) < CHECKED_FROM and not study.whole.exact:
         add("warning", f"Only {len(pairs)} prompts; the coverage of the intervals was checked from {CHECKED_FROM} on.")
     squared_bias = float(study.whole.bias_e_sq[0])

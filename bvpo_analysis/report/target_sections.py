@@ -6,8 +6,7 @@ from bvpo_analysis import mixing
 from bvpo_analysis.comparison import EstimatorComparison
 from bvpo_analysis.moments import Moments, jackknife_estimate, score_estimate
 from bvpo_analysis.moments.bias_split import split_bias
-from bvpo_analysis.records import Alpha, Estimate
-from bvpo_analysis.report.measures import SIDES
+from bvpo_analysis.records import SIDES, Alpha, Estimate
 from bvpo_analysis.report.sections import Kind, Section, table
 
 

@@ -55,8 +55,8 @@ def empty_alone_section(moments: Moments, kappa: float) -> Section:
         title="The empty trace alone, by batch size",
         short="Empty trace alone",
         text=(
-            "Weight 0 is g_e alone. Its variance falls with the batch as that of g_t does, its bias stays: what it is "
-            "worth ends where the batch is large enough.",
+            "Weight zero is g_e alone. Its variance falls with the batch as that of g_t does, its bias stays: what it "
+            "is worth ends where the batch is large enough.",
         ),
         tables=(table("empty trace alone", columns, rows),),
     )

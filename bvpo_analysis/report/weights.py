@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from bvpo_analysis.moments.diagnostics import DiagnosticsSummary
+from bvpo_analysis.moments.diagnostics import HIGH_SHAPE, LOW_ESS, QUANTILES, DiagnosticsSummary
 from bvpo_analysis.report.sections import Kind, Section, table
 
 SOURCES = {
@@ -36,10 +36,10 @@ def weights_section(summaries: Sequence[DiagnosticsSummary]) -> Section:
         ("per answer", "words"),
         ("ESS / draws, mean", "percent"),
         ("ESS / draws, median", "number"),
-        ("ESS / draws, 5 % quantile", "number"),
+        (f"ESS / draws, {100 * QUANTILES[0]:g} % quantile", "number"),
         ("sets with a low ESS", "percent"),
         ("tail shape, median", "words"),
-        ("sets with a shape above 0.7", "percent"),
+        (f"sets with a shape above {HIGH_SHAPE:g}", "percent"),
         ("sets with a shape too high for their draws", "percent"),
     ]
     rows = [
@@ -62,9 +62,9 @@ def weights_section(summaries: Sequence[DiagnosticsSummary]) -> Section:
         short="Weights",
         text=(
             "Averages over traces of another law take weights. The effective sample size (ESS) is the number of "
-            "equally weighted draws that would be as good; it is low below 10, or below half of fewer than 20 draws. "
-            "The tail shape is the Pareto shape of the largest weights: above 0.7 an average is not to be trusted, and "
-            "with S draws above 1 - 1/log10 S. One set of weights per prompt and answer.",
+            f"equally weighted draws that would be as good; it is low below {LOW_ESS:g}, or below half of fewer than "
+            f"{2 * LOW_ESS:g} draws. The tail shape is the Pareto shape of the largest weights: above {HIGH_SHAPE:g} "
+            "an average is not to be trusted, and fewer draws stand less. One set of weights per prompt and answer.",
         ),
         folded=True,
         tables=(table("health of the weights", columns, rows),),
