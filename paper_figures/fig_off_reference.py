@@ -26,7 +26,7 @@ def draw(results: dict) -> tuple[Figure, pd.DataFrame]:
         axes = figure.subplots(1, len(regimes), sharey=True)
         for ax, regime in zip(axes, regimes, strict=True):
             figures.plot_trace_bias(table[table["regime"] == regime], ax)
-            ax.set_title(regime, fontsize="small")
+            ax.set_title(regime)
         for ax in axes[1:]:
             ax.set_ylabel("")
         handles, labels = axes[0].get_legend_handles_labels()

@@ -31,8 +31,9 @@ def results(name):
     return json.loads((FOLDER / "results" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def test_there_are_figures():
+def test_there_are_figures_and_all_are_redrawn():
     assert SCRIPTS
+    assert load(FOLDER / "redraw.py").names() == [script.stem for script in SCRIPTS]
 
 
 def test_the_table_lists_every_figure_with_its_files():
