@@ -40,6 +40,13 @@ from bvpo_analysis.figures.style import (
     to_svg,
 )
 from bvpo_analysis.figures.tightness import plot_tightness
+from bvpo_analysis.figures.training import (
+    plot_gradient_variances,
+    plot_overhead,
+    plot_sweep,
+    plot_training_curves,
+    plot_weight_path,
+)
 from bvpo_analysis.figures.variances import plot_variances, variance_legend
 
 __all__ = [
@@ -57,18 +64,23 @@ __all__ = [
     "plot_coverage",
     "plot_equal_budget",
     "plot_estimators",
+    "plot_gradient_variances",
     "plot_group_moments",
     "plot_groups",
     "plot_log_variances",
     "plot_mse_alpha",
+    "plot_overhead",
     "plot_plane",
     "plot_run_bounds",
     "plot_sampling",
     "plot_schedule_losses",
     "plot_side_by_side",
+    "plot_sweep",
     "plot_tightness",
     "plot_trace_bias",
+    "plot_training_curves",
     "plot_variances",
+    "plot_weight_path",
     "redraw",
     "rounded",
     "save_figure",
