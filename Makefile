@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help report report-quick test test-slow mutation check format claims exact lrm pairs sgd-study coverage off-reference figures figure-data notebooks bench clean
+.PHONY: help report report-quick test test-slow test-chromium mutation check format claims exact lrm pairs sgd-study coverage off-reference figures figure-data notebooks docs bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test: $(VENV)/.test  ## unit, property and doc tests
 
 test-slow: $(VENV)/.test  ## the tests marked slow
 	$(RUN) -m pytest -m 'slow and not gpu and not chromium' -n 2
+
+test-chromium: $(VENV)/.test  ## the report's pages in a headless Chromium: widths, console, requests, print
+	$(RUN) -m pytest tests/report -m 'chromium'
 
 mutation: $(VENV)/.test  ## do the tests notice wrong formulas? 300 small edits of theory/ and moments/
 	$(RUN) tests/mutation/run.py -j 2
@@ -79,8 +82,11 @@ figures: $(VENV)/.run  ## redraw the paper figures from their committed results
 figure-data: $(VENV)/.run  ## compute the committed results behind the paper figures again, about six minutes
 	@set -e; for part in studies estimators population sgd; do $(RUN) paper_figures/compute_$$part.py; done
 
-notebooks: $(VENV)/.test  ## execute the notebooks
-	$(RUN) -m pytest tests/test_notebooks.py
+notebooks: $(VENV)/.test  ## execute the notebooks and keep their outputs
+	$(RUN) notebooks/execute.py
+
+docs: $(VENV)/.run  ## write the pages in docs/ anew and refresh every number that the READMEs quote
+	$(RUN) docs/build.py
 
 $(VENV)/.bench: $(VENV)/.run pyproject.toml
 	$(RUN) -m pip install --quiet --editable '.[bench]'
