@@ -224,6 +224,8 @@ def summary(config: "TrainConfig", run: "TrainingRun", seconds: float) -> str:
 
 
 def _with_error(row: Any, name: str) -> str:
+    if f"{name}_low" in row:
+        return f"{row[name]:.3g} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"
     error = row.get(f"{name}_se")
     return f"{row[name]:.4g}" if error is None else f"{row[name]:.4g} ± {error:.2g}"
 

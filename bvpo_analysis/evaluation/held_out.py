@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from bvpo_analysis.evaluation.intervals import clustered_mean
+from bvpo_analysis.lrm.formats import EmptyMode
 from bvpo_analysis.lrm.loading import ReasoningModel
 from bvpo_analysis.objectives import Objective
 from bvpo_analysis.records import Estimate, Floats, Ints, PairLogProbs, PreferencePair
@@ -56,6 +57,7 @@ class HeldOut:
         objective: the loss.
         enumerate_traces: all traces of a prompt, where they can be enumerated.
         traces: traces per answer to use where not.
+        empty_mode: empty block prefilled (not scored) or generated (scored).
 
     Raises:
         InputError: no pairs, or too few traces.
@@ -69,10 +71,14 @@ class HeldOut:
         *,
         enumerate_traces: TraceEnumerator | None = None,
         traces: int = 1,
+        empty_mode: EmptyMode = "prefilled",
     ):
         self.objective = objective
         self.plans: tuple[PairSequences, ...] = tuple(
-            plan_pair(reference.assembler, pair, traces=traces, enumerate_traces=enumerate_traces) for pair in pairs
+            plan_pair(
+                reference.assembler, pair, traces=traces, empty_mode=empty_mode, enumerate_traces=enumerate_traces
+            )
+            for pair in pairs
         )
         self._sequences = [sequence for plan in self.plans for sequence in plan.sequences]
         self._cuts = np.cumsum([len(plan.sequences) for plan in self.plans])[:-1]

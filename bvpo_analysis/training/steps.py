@@ -20,6 +20,8 @@ TRL_NAMES = (
     "logps/rejected",
 )
 """Logged means over the rows of a batch; an accuracy counts ties half."""
+TIE = 1e-6
+"""Margin of the rewards up to which a row counts as a tie."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ def _means(gradient: GradientParts) -> torch.Tensor:
     rows = [np.empty((0, 7))]
     for batch in gradient.seen:
         margin = batch.rewards[:, 0] - batch.rewards[:, 1]
-        right = (margin > 0) + 0.5 * (margin == 0)
+        # At the reference the margin is zero but for the rounding of single precision.
+        right = (margin > TIE) + 0.5 * (np.abs(margin) <= TIE)
         rows.append(np.column_stack([batch.losses, batch.rewards, margin, right, batch.log_probs]))
     total = summed(torch.from_numpy(np.concatenate(rows).sum(axis=0)))
     return total / sum(gradient.counts)

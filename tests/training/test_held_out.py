@@ -39,6 +39,7 @@ def test_at_the_reference_nothing_is_known(loss):
             assert found[f"eval/{kind}loss"] == pytest.approx(value, rel=1e-12)
             assert found[f"eval/{kind}accuracy"] == 0.5
             assert found[f"eval/{kind}accuracy_se"] == 0.0
+            assert found[f"eval/{kind}accuracy_low"] < 0.3 < 0.7 < found[f"eval/{kind}accuracy_high"]
     with pytest.raises(InputError, match="no held-out pairs"):
         HeldOut.of(config, lrm, [])
 

@@ -63,6 +63,7 @@ def test_what_is_logged_of_a_step():
         assert row["mine"] == 2.0
         assert row["sequences"] == 16
         assert {"epoch", "grad_norm", "trace/grad_norm", "empty/grad_norm", "rewards/accuracies"} <= set(row)
+    assert run.log[0]["rewards/accuracies"] == 0.5
     # At the reference g_t and g_e are all there is, and the mix is at most as long as its parts.
     first = run.log[0]
     longest = 0.25 * first["trace/grad_norm"] + 0.75 * first["empty/grad_norm"]
