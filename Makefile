@@ -43,6 +43,9 @@ test-slow: $(VENV)/.test  ## the tests marked slow
 test-chromium: $(VENV)/.test  ## the report's pages in a headless Chromium: widths, console, requests, print
 	$(RUN) -m pytest tests/report -m 'chromium'
 
+test-chromium: $(VENV)/.test  ## the report's pages in a headless Chromium: widths, console, requests, print
+	$(RUN) -m pytest tests/report -m 'chromium'
+
 mutation: $(VENV)/.test  ## do the tests notice wrong formulas? 300 small edits of theory/ and moments/
 	$(RUN) tests/mutation/run.py -j 2
 
