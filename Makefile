@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help report report-quick test test-slow test-chromium mutation check format claims exact lrm pairs sgd-study coverage off-reference figures figure-data notebooks docs bench clean
+.PHONY: help report report-quick test test-slow test-chromium mutation check format claims exact lrm pairs sgd-study coverage off-reference train-study figures figure-data notebooks docs bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,9 +39,6 @@ test: $(VENV)/.test  ## unit, property and doc tests
 
 test-slow: $(VENV)/.test  ## the tests marked slow
 	$(RUN) -m pytest -m 'slow and not gpu and not chromium' -n 2
-
-test-chromium: $(VENV)/.test  ## the report's pages in a headless Chromium: widths, console, requests, print
-	$(RUN) -m pytest tests/report -m 'chromium'
 
 test-chromium: $(VENV)/.test  ## the report's pages in a headless Chromium: widths, console, requests, print
 	$(RUN) -m pytest tests/report -m 'chromium'
@@ -78,6 +75,9 @@ coverage: $(VENV)/.run  ## how often the intervals hold the truth, an hour or so
 
 off-reference: $(VENV)/.run  ## bias and weights at checkpoints of short runs, resumable; rewrites what reports show of them
 	$(RUN) -m bvpo_analysis.off_reference --output-dir runs/off-reference --summary bvpo_analysis/off_reference/measured.json
+
+train-study: $(VENV)/.run  ## train every method over seeds, an hour or so on two cores, resumable; rewrites the committed tables
+	$(RUN) -m bvpo_analysis.training_study --output-dir runs/train-study --tables bvpo_analysis/training_study/measured
 
 figures: $(VENV)/.run  ## redraw the paper figures from their committed results
 	$(RUN) paper_figures/redraw.py

@@ -46,7 +46,7 @@ def _run(options: argparse.Namespace) -> int:
     import torch
 
     from bvpo_analysis.training_study.arms import core_arms, full_arms, pilot_arms, runs_of
-    from bvpo_analysis.training_study.assemble import make_tables, text_summary, write_tables
+    from bvpo_analysis.training_study.assemble import make_tables, study_facts, text_summary, write_facts, write_tables
     from bvpo_analysis.training_study.run import TINY, Size
     from bvpo_analysis.training_study.work import Work, do_work
 
@@ -68,6 +68,7 @@ def _run(options: argparse.Namespace) -> int:
     tables = make_tables(work)
     if options.tables is not None:
         write_tables(tables, options.tables)
+        write_facts(study_facts(work), options.tables)
     print(text_summary(tables))
     return 0
 

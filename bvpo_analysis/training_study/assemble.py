@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from bvpo_analysis.exact import rows_fingerprint
 from bvpo_analysis.lrm.loading import load_model
-from bvpo_analysis.preferences.shipped import REGIMES, Regime
+from bvpo_analysis.preferences.shipped import REGIMES, Regime, shipped_pairs
 from bvpo_analysis.records import Estimate
 from bvpo_analysis.training_study.arms import SECONDARY
 from bvpo_analysis.training_study.overhead import measure_overhead
@@ -70,6 +71,33 @@ def predictions_of(regime: Regime, folder: Path, size: Size) -> list[Prediction]
 
     rows = _kept(folder / regime / f"predictions-{size.train_pairs}.json", compute)
     return [Prediction(**(row | {"alpha": _estimate(row["alpha"]), "scores": tuple(row["scores"])})) for row in rows]
+
+
+def study_facts(work: Work) -> dict[str, Any]:
+    """What the tables belong to: weights, data, size, code, and the runs that are missing."""
+    done = {(r["regime"], r["arm"], r["seed"]) for r in results_of(work)[1]}
+    missing = [
+        f"{run.arm.regime}: {run.arm.name}, seed {run.seed}"
+        for run in work.runs
+        if (run.arm.regime, run.arm.name, run.seed) not in done
+    ]
+    return {
+        "model": load_model().fingerprint,
+        "data": {regime: rows_fingerprint(shipped_pairs(regime)) for regime in REGIMES},
+        "size": asdict(work.size),
+        "code": code_fingerprint(),
+        "runs": len(done),
+        "missing": missing,
+    }
+
+
+def write_facts(facts: Mapping[str, Any], folder: Path) -> Path:
+    """study.json beside the tables."""
+    path = folder / "study.json"
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
+    return path
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
