@@ -118,8 +118,8 @@ def sweep_section(regime: str) -> Section:
             ),
         ),
         notes=(
-            "The rank correlation is Spearman's over the five weights, a mean over runs. The price is what the outcome at "
-            "the predicted weight is worse than at the best weight of the sweep.",
+            "The rank correlation is Spearman's over the five weights, a mean over runs. The price is by how much the "
+            "outcome at the predicted weight is worse than at the best weight of the sweep.",
         ),
         folded=True,
     )
@@ -180,7 +180,8 @@ def mechanism(regime: str) -> list[str]:
         if found is not None and mixed is not None:
             lines.append(
                 "Averaging four traces, which lowers the variance and adds no bias at the reference, changes the "
-                f"held-out loss by {_text(found)}; the equal mix changes it by {_text(mixed)}. {_explained(found, mixed)}"
+                f"held-out loss by {_text(found)}; the equal mix changes it by {_text(mixed)}. "
+                f"{_explained(found, mixed)}"
             )
     return lines
 
