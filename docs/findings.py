@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import training_findings
+from markup import names, percent, source, span, table
 
 from bvpo_analysis import mixing
 from bvpo_analysis.claims.table import load_measured
@@ -23,7 +25,6 @@ from bvpo_analysis.sgd.measured import measured_runs, measured_smoothness
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "paper_figures" / "results"
-TRAINING = ROOT / "bvpo_analysis" / "training_study" / "measured"
 SIZES = (1, 4, 16, 64, 256)
 """Batch sizes shown."""
 CLEAR_SIZES = (64, 256)
@@ -39,45 +40,6 @@ traces can be enumerated, on 256 preference pairs in each of three regimes: `sty
 (which of several right answers) and `correct` (right against wrong). Intervals are 95 %, clustered by prompt. Whether a
 large model behaves alike is for a study of that model to say. Symbols: [glossary](glossary.md).
 """
-
-
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is left-aligned, the others right-aligned.
-
-    Example:
-        >>> print(table(["a", "b"], [["x", "1"]]))
-        | a | b |
-        |---|--:|
-        | x | 1 |
-    """
-    shown = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in (columns, *rows)]
-    return "\n".join([shown[0], f"|---|{'--:|' * (len(columns) - 1)}", *shown[1:]])
-
-
-def source(path: str, command: str) -> str:
-    """Where the numbers of a section lie, and what renews them."""
-    return f"*Numbers: [`{path}`](../{path}), renewed by `{command}`.*"
-
-
-def percent(share: float) -> str:
-    """A share in per cent, without decimals unless small.
-
-    Example:
-        >>> percent(0.417), percent(0.004)
-        ('42 %', '0.4 %')
-    """
-    return f"{100 * share:.0f} %" if abs(share) >= 0.095 else f"{100 * share:.2g} %"
-
-
-def span(values: Sequence[float]) -> str:
-    """Lowest and highest of some numbers.
-
-    Example:
-        >>> span([0.25, 0.5])
-        '0.25 to 0.5'
-    """
-    low, high = number(min(values)), number(max(values))
-    return low if low == high else f"{low} to {high}"
 
 
 def _headlines() -> dict[str, Any]:
@@ -218,11 +180,11 @@ def what_else_the_money_buys() -> str:
     better = [r for r, head in heads.items() if head["twice_the_prompts"] and head["twice_the_prompts"]["ci_low"] > 1]
     worse = [r for r, head in heads.items() if head["twice_the_prompts"] and head["twice_the_prompts"]["ci_high"] < 1]
     words = [
-        f"mixing is better in {_names(better)}" if better else "",
-        f"more prompts are better in {_names(worse)}" if worse else "",
+        f"mixing is better in {names(better)}" if better else "",
+        f"more prompts are better in {names(worse)}" if worse else "",
     ]
     open_ = [regime for regime in heads if regime not in better + worse]
-    words.append(f"it is open in {_names(open_)}" if open_ else "")
+    words.append(f"it is open in {names(open_)}" if open_ else "")
     said = ", ".join(word for word in words if word)
     columns = ["regime", "an empty trace is worth … further traces", "g_t on twice the prompts / best mix, MSE"]
     return f"""\
@@ -236,10 +198,6 @@ sequences are shorter, so in tokens the comparison favours g_t.
 Left: given the data, against each prompt's own gradient. Right: batches of 16, above 1 mixing is the better use.
 
 {source("paper_figures/results/mse_alpha.json", "make figure-data")}"""
-
-
-def _names(regimes: Sequence[str]) -> str:
-    return ", ".join(f"`{regime}`" for regime in regimes)
 
 
 def other_estimators() -> str:
@@ -388,41 +346,13 @@ reference. The price is the MSE at the weight that ignores b_t over the least MS
 {source("bvpo_analysis/off_reference/measured.json", "make off-reference")}"""
 
 
-def training() -> str:
-    """The tables of the training study, where they are committed."""
-    files = sorted(TRAINING.glob("*.csv")) if TRAINING.is_dir() else []
-    if not files:
-        return """\
-## Training
-
-The tables of the training study are not committed yet; `make train-study` makes them."""
-    parts = []
-    for path in files:
-        frame = pd.read_csv(path)
-        rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)]
-        title = path.stem.split("_", 1)[-1] if path.stem[:1].isdigit() else path.stem
-        parts.append(f"### {title.replace('_', ' ').capitalize()}\n\n{table([str(c) for c in frame.columns], rows)}")
-    return (
-        "## Training\n\n"
-        + "\n\n".join(parts)
-        + "\n\n"
-        + source("bvpo_analysis/training_study/measured", "make train-study")
-    )
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return "" if np.isnan(value) else number(value)
-    return str(value)
-
-
 SECTIONS: tuple[Callable[[], str], ...] = (
     which_weight,
     which_batch,
     where_the_variance_is,
     what_else_the_money_buys,
     other_estimators,
-    training,
+    training_findings.section,
     do_intervals_cover,
     what_is_proved,
     what_the_bounds_say,

@@ -2,7 +2,7 @@
 
 import re
 
-from findings import table
+from markup import table
 
 from bvpo_analysis import theory
 from bvpo_analysis.tables import MOMENTS

@@ -39,7 +39,9 @@ def _filled(paragraph: str) -> str:
 
 
 def _fill(text: str, **options: str) -> str:
-    return textwrap.fill(" ".join(text.split()), WIDTH, break_long_words=False, break_on_hyphens=False, **options)  # type: ignore[arg-type]
+    return textwrap.fill(
+        " ".join(re.split(r"[ \n]+", text.strip())), WIDTH, break_long_words=False, break_on_hyphens=False, **options
+    )  # type: ignore[arg-type]
 
 
 def first_sentence(thing: Any) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-MODULES = ("api", "build", "findings", "glossary", "pages", "quotes")
+MODULES = ("api", "build", "findings", "glossary", "markup", "pages", "quotes", "training_findings")
 
 
 @pytest.fixture(scope="module")
