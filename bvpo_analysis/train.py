@@ -219,8 +219,8 @@ def summary(config: "TrainConfig", run: "TrainingRun", seconds: float) -> str:
         for label, name in (("batch loss, mean of steps", "loss"), ("gradient norm", "grad_norm"), ("alpha", "alpha")):
             ends = (steps[:share], steps[-share:])
             table.append((label, *(f"{sum(row[name] for row in part) / len(part):.4g}" for part in ends)))
-    lines += [f"  {label:<31}{'start':>18}{'end':>18}" for label in ("",) if table]
-    return "\n".join([*lines, *(f"  {label:<31}{before:>18}{after:>18}" for label, before, after in table)])
+    table = [("", "start", "end"), *table] if table else []
+    return "\n".join([*lines, *(f"  {label:<31}{before:>21}{after:>21}" for label, before, after in table)])
 
 
 def _with_error(row: Any, name: str) -> str:

@@ -13,8 +13,9 @@ import torch
 import yaml
 
 from bvpo_analysis.lrm.loading import load_model
-from bvpo_analysis.preferences.shipped import pairs_path
+from bvpo_analysis.preferences.shipped import pairs_path, shipped_pairs
 from bvpo_analysis.train import main
+from bvpo_analysis.training import TrainConfig, train
 from bvpo_analysis.training.checkpoints import load_checkpoint
 
 SMALL = ("--limit", "12", "--batch-size", "4", "--held-out", "0.25", "--steps", "2", "--regime", "style")
@@ -174,6 +175,15 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(tmp_path, capsys):
     assert not (folder / "model").exists()
 
 
+def test_a_run_stops_early_when_it_gains_nothing(tmp_path, capsys):
+    folder = tmp_path / "run"
+    options = ["--steps", "9", "--lr", "1e-12", "--evaluate-every", "1", "--patience", "2"]
+    assert main([*SMALL, *options, "--output-dir", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "stopped after 2 of 9 steps: held-out accuracy has not risen for 2 evaluations" in shown
+    assert json.loads((folder / "manifest.json").read_text())["steps"] == 2
+
+
 def test_a_dry_run_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main([*SMALL, "--dry-run"]) == 0
@@ -217,6 +227,15 @@ def test_help_imports_no_torch():
 def command(*arguments, processes=1):
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     return [sys.executable, *(launch if processes > 1 else []), "-m", "bvpo_analysis.train", *map(str, arguments)]
+
+
+@pytest.mark.slow
+def test_two_hundred_steps_take_less_than_a_minute():
+    """40 steps of the default run, in CPU seconds of one thread; wall time depends on what else the machine does."""
+    config, lrm, pairs = TrainConfig(steps=40), load_model(), shipped_pairs("correct")
+    started = time.process_time()
+    train(config, lrm, pairs)
+    assert 5 * (time.process_time() - started) < 60
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ def world() -> tuple[int, int]:
     if size == 1:
         return 0, 1
     if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     return distributed.get_rank(), distributed.get_world_size()
 
 
@@ -46,5 +46,20 @@ def summed(values: torch.Tensor) -> torch.Tensor:
 
 def wait_for_all() -> None:
     """Return once every process has come here."""
-    if world()[1] > 1:
-        distributed.barrier()
+    summed(torch.zeros(1))
+
+
+def own_device(device: str) -> str:
+    """The device of this process: of several processes on "cuda" each takes one of its own.
+
+    Example:
+        >>> own_device("cpu"), own_device("cuda")
+        ('cpu', 'cuda')
+    """
+    return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device
+
+
+def leave() -> None:
+    """Leave the group, if there is one; no process may wait for another afterwards."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()

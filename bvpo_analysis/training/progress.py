@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from bvpo_analysis.run_folder import write_text
 from bvpo_analysis.training.checkpoints import (
     Checkpoint,
     load_checkpoint,
@@ -60,9 +61,7 @@ def keep(
     """Write log and checkpoint, by the first process; each appears only when it is complete, the checkpoint last."""
     if world()[0] > 0:
         return
-    part = folder / f"{LOG}.part"
-    part.write_text("".join(json.dumps(entry) + "\n" for entry in log), encoding="utf-8")
-    part.replace(folder / LOG)
+    write_text(folder / LOG, "".join(json.dumps(entry) + "\n" for entry in log))
     tensors = optimiser_tensors(optimiser, list(parameters))
     save_checkpoint(folder / CHECKPOINT, Checkpoint(progress.step, parameters, tensors, noise, asdict(progress)))
 
@@ -78,4 +77,5 @@ def restore(
     restore_optimiser(optimiser, list(parameters), held.optimiser)
     progress = Progress(**(dict(held.state) | {"moments": RunningMoments(**held.state["moments"])}))
     lines = (folder / LOG).read_text(encoding="utf-8").splitlines()[: progress.step]
-    return progress, held.noise, [json.loads(line) for line in lines]
+    noise = None if held.noise is None else held.noise.to(next(iter(parameters.values())).device)
+    return progress, noise, [json.loads(line) for line in lines]

@@ -39,7 +39,7 @@ from bvpo_analysis.training.loop import Callback, TrainingRun, train
 from bvpo_analysis.training.parameters import trained_parameters, with_adapters, without_adapters
 from bvpo_analysis.training.probe import Probe
 from bvpo_analysis.training.problem import plan_training, training_problem
-from bvpo_analysis.training.processes import wait_for_all, world
+from bvpo_analysis.training.processes import leave, own_device, wait_for_all, world
 from bvpo_analysis.training.steps import step_gradients
 
 MODEL, MANIFEST = "model", "manifest.json"
@@ -82,11 +82,12 @@ class TrainInputs:
         else:
             everything = shipped_pairs(config.regime, limit=config.limit)
         training, held_out = split_pairs(everything, config.held_out, config.seed)
-        lrm = load_model(config.model, **config.model_options.plain())
+        loading = replace(config.model_options, device=own_device(config.device))
+        lrm = load_model(config.model, **loading.plain())
         reference = None
         if config.ref_model is not None:
             # A revision names a commit of the model, not of another one.
-            options = replace(config.model_options, revision=None).plain()
+            options = replace(loading, revision=None).plain()
             reference = load_model(None if config.ref_model == BOX else config.ref_model, **options)
         if config.lora_rank:
             lrm = with_adapters(lrm, config.lora_rank, config.lora_alpha, config.seed)
@@ -174,6 +175,7 @@ def run_training(
         write_json(folder / MANIFEST, manifest)
         remove_partial_files(folder)
     wait_for_all()
+    leave()
     return run, manifest
 
 
