@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from bvpo_analysis.report.render import summary_table
 
@@ -32,6 +33,14 @@ def test_the_theory_example_prints_the_numbers_in_its_comments(capsys):
     quoted = [float(x) for line in re.findall(r"\)\)  # ([\d., ]+)", EXAMPLES[1]) for x in line.split(",")]
     assert len(quoted) == 8
     assert printed == pytest.approx(quoted, rel=0.03)
+
+
+def test_the_picture_of_a_report_shows_the_committed_results():
+    """Catches a picture of earlier numbers. The remedy: make report, then python docs/picture.py."""
+    results = json.loads((ROOT / "paper_figures" / "results" / "mse_alpha.json").read_text(encoding="utf-8"))
+    picture = Image.open(ROOT / "docs" / "report.png")
+    assert picture.text["Description"] == summary_table(results["regimes"]["correct"])
+    assert (ROOT / "docs" / "report.png").stat().st_size < 200_000
 
 
 def test_every_make_target_it_names_exists():
