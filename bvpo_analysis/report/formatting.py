@@ -207,6 +207,7 @@ _GREEK = {
     "theta": "θ",
     "zeta": "ζ",
 }
+_INTERVAL = re.compile(r"\[[^\[\]]{1,40}, [^\[\]]{1,40}\]|\b[BKn] = [\d∞]")
 _GREEK_NAME = re.compile(rf"(?<![A-Za-z])({'|'.join(_GREEK)})(?![A-Za-z])")
 
 
@@ -229,7 +230,8 @@ def symbols_html(text: Any) -> Markup:
         95\u00a0% of <i class="sym">g</i><sub>t</sub>: <code>python -m bvpo_analysis.sgd</code>
     """
     safe = str(escape(text)).replace("alpha*", "α*").replace("^2", "²")
-    safe = re.sub(r"(?<=\d) %", "\u00a0%", safe)
+    safe = re.sub(r"(?<=\d) (?=%|× 10)", "\u00a0", safe).replace("× 10", "×\u00a010")
+    safe = _INTERVAL.sub(lambda found: found[0].replace(" ", "\u00a0"), safe)  # an interval is not broken
     safe = re.sub(r"(python -m [\w.]*\w)", r"<code>\1</code>", safe)
     return Markup(re.sub(r"\b([gb])_([tec])\b", r'<i class="sym">\1</i><sub>\2</sub>', safe))
 

@@ -38,7 +38,7 @@ class Question:
 
 
 _SPLIT = "give every row chosen_traces and rejected_traces, and use --traces with two or more"
-_COMPARE = "use --compare with four pairs or more, and sampled traces"
+_COMPARE = "use --compare with four pairs or more, and sampled traces at the reference"
 
 _QUESTIONS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     (
