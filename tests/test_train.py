@@ -168,6 +168,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(tmp_path, capsys):
     line = refused(capsys, *SMALL, *wild, "--output-dir", folder, code=1)
     assert line.startswith("error: step 1, batch of prompts style-")
     assert "smaller learning rate" in line
+    assert line.endswith("; the checkpoint of step 0 is kept\n")
     held = load_checkpoint(folder / "checkpoint.safetensors")
     assert held.step == 0
     assert all(torch.equal(p, held.parameters[name]) for name, p in load_model().model.named_parameters())

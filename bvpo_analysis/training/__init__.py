@@ -12,6 +12,9 @@ an estimator it says about this trainer.
     smoothness L where a run starts, for kappa = eta L
     loop       the loop itself
     held_out   loss and preference accuracy on pairs that are not trained on, for early stopping
+    probe      variances, biases and alpha* of a policy in training, by the analyser
+    parameters all, those of a name, or low-rank adapters
+    run        one run from its options to its folder, which ``python -m bvpo_analysis.train`` calls
     checkpoints, progress, config   exact resumption, and the options of a run
 """
 

@@ -98,7 +98,9 @@ def train(
         try:
             trace, empty = step_gradients(problem, lrm.model, parameters, config.objective, step, config.micro_batches)
         except StudyError as error:
-            raise StudyError(f"{where(problem, step)}: {error}") from error
+            last_saved = (step - 1) // config.save_every * config.save_every
+            kept = f"; the checkpoint of step {last_saved} is kept" if folder is not None and step > 0 else ""
+            raise StudyError(f"{where(problem, step)}: {error}{kept}") from error
         if folder is not None and step % config.save_every == 0:
             keep(folder, before, parameters, optimiser, noise, log)
         g_t, g_e = (None if gradient is None else gradient.mean for gradient in (trace, empty))
