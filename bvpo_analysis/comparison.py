@@ -13,9 +13,11 @@ trace may be replaced by.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from bvpo_analysis import mixing
@@ -41,6 +43,7 @@ from bvpo_analysis.preferences.rows import as_pairs
 from bvpo_analysis.records import VARIANTS, Estimate, Floats, PairLogProbs, PreferencePair, ScoreSet
 from bvpo_analysis.scores import score_pairs
 from bvpo_analysis.study import require_identified
+from bvpo_analysis.tables import frame
 
 TARGET = "trace"
 """The estimator whose mean is the target."""
@@ -206,6 +209,29 @@ class EstimatorComparison:
                 )
             )
         return tuple(found)
+
+    def table(self) -> pd.DataFrame:
+        """The rows as a table, for a notebook.
+
+        Returns:
+            By key: label, bias_order, then bias_sq, variance, trace_share and cosine with their intervals
+            (NAME_low, NAME_high), and the mean tokens of one realisation.
+        """
+        rows = []
+        for row in self.rows():
+            fields = {name: getattr(row, name) for name in ("label", "bias_order", "bias_sq", "variance")}
+            share = row.trace_share if row.trace_share is not None else Estimate.without_interval(np.nan, self.joint.n)
+            tokens = float(np.ravel(row.cost.of("tokens"))[0])
+            rows.append({"key": row.key} | fields | {"trace_share": share, "cosine": row.cosine, "tokens": tokens})
+        return frame(rows).set_index("key")
+
+    def __repr__(self) -> str:
+        return f"EstimatorComparison({self.joint.n} pairs, {len(self.joint.names)} estimators, {self.objective!r})"
+
+    def _repr_html_(self) -> str:
+        rows = [[row.label, str(row.bias_sq), str(row.variance), str(row.cosine)] for row in self.rows()]
+        shown = pd.DataFrame(rows, columns=["estimator", "squared bias", "variance", "cosine to the target"])
+        return f"<p><b>{escape(repr(self))}</b></p>{shown.to_html(index=False)}"
 
     def _cosine(self, key: str) -> Estimate:
         """The cosine of an unbiased estimator's mean to mu is known too."""

@@ -21,7 +21,6 @@
 # %matplotlib inline
 # %config InlineBackend.print_figure_kwargs = {"facecolor": "white", "bbox_inches": "tight"}
 import numpy as np
-import pandas as pd
 import torch
 
 from bvpo_analysis import DPO, EmptyTrace, EstimatorComparison, Marginal, Trace, load_model, mix, shipped_pairs
@@ -119,17 +118,7 @@ figure
 
 # %%
 compared = EstimatorComparison.from_pairs(model, pairs)
-pd.DataFrame(
-    [
-        {
-            "estimator": row.label,
-            "squared bias": str(row.bias_sq),
-            "variance": str(row.variance),
-            "tokens": round(float(np.mean(row.cost.of("tokens")))),
-        }
-        for row in compared.rows()
-    ]
-).set_index("estimator")
+compared
 
 # %% [markdown]
 # ## At equal budget

@@ -146,3 +146,16 @@ def test_a_study_plans_what_it_costs(study):
     half = study.plan(found.budget / 2)
     assert half.value.value >= found.value.value
     assert jackknife_estimate(trace.of("tokens")).n == len(PAIRS)
+
+
+def test_a_notebook_shows_the_rows(compared):
+    """Catches a table whose columns belong to other estimators."""
+    table, rows = compared.table(), compared.rows()
+    assert list(table.index) == [row.key for row in rows]
+    for row in rows:
+        found = table.loc[row.key]
+        assert (found["variance"], found["variance_low"]) == (row.variance.value, row.variance.ci_low)
+        assert found["tokens"] == pytest.approx(float(np.ravel(row.cost.of("tokens"))[0]))
+        assert row.label in compared._repr_html_()
+    assert table.loc["empty", "trace_share"] == 0.0 < table.loc["trace", "trace_share"]
+    assert repr(compared) == f"EstimatorComparison(6 pairs, {len(rows)} estimators, DPO(beta=0.1))"

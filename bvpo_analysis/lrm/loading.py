@@ -52,6 +52,11 @@ class ReasoningModel:
     revision: str | None = None
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        count = sum(p.numel() for p in self.model.parameters())
+        form = self.assembler.format
+        return f"ReasoningModel({self.name}, {count} parameters, thinks between {form.open!r} and {form.close!r})"
+
     @property
     def tokenizer(self) -> Any:
         """The Hugging Face tokenizer."""

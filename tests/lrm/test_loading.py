@@ -410,3 +410,10 @@ def test_the_pairs_in_the_box_do_not_fit_another_tokenizer_silently(other):
     assert text == f"[USER]{pair.prompt[0]['content']}[BOT]<think>\n{pair.traces(0)[0]}\n</think>\n\n" + (
         f"{pair.answer(0)}[EOT]"
     )
+
+
+def test_a_model_is_shown_in_one_line(lrm):
+    """Catches a notebook cell that prints every layer."""
+    assert repr(lrm) == (
+        "ReasoningModel(the reasoning model in the box, 280368 parameters, thinks between '<think>' and '</think>')"
+    )
