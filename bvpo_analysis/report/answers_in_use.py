@@ -1,10 +1,15 @@
 """The second half of the answers: cost, fairness, alternatives, losses, training, statements, labels, accuracy."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from bvpo_analysis.report.answers import HERE, Answer, Facts, est, pct, side_of_one
 from bvpo_analysis.report.formatting import number, weight_parts
 
+ARMS = {"alpha=1": "g_t alone", "alpha=0.5": "equal mix"}
+"""Ways to train, in words."""
+MODES = {"empty": "without thinking"}
+"""Ways to answer, in words."""
 OTHER_USE = {
     1: "so that the mix is the better use of the sequences",
     -1: "so that the mix is not the best use of the sequences",
@@ -119,7 +124,28 @@ def reasoning_kept(facts: Facts) -> Answer:
     before = (
         f"{pct(found['right_thinking'])} of its answers are right with thinking, {pct(found['right_empty'])} without"
     )
-    return Answer(f"Before alignment, on the model in the box, {before}. After it: not measured here.", "none")
+    text = f"Before alignment, on the model in the box, {before}."
+    changes = found_changes(facts.committed["accuracy_changes"])
+    if not changes:
+        return Answer(f"{text} After it: not measured here.", "none")
+    return Answer(f"{text} {changes}", "committed")
+
+
+def found_changes(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Changes of accuracy as a sentence; empty where there are none.
+
+    Example:
+        >>> change = {"value": -0.02, "se": None, "ci_low": -0.03, "ci_high": -0.01}
+        >>> rows = [{"regime": "style", "arm": "DPO", "mode": "thinking", "runs": 5, "change": change}]
+        >>> found_changes(rows)
+        'Training changes the share of right answers by −2.0 % [−3.0, −1.0] (style, DPO, thinking, 5 runs).'
+    """
+    parts = [
+        f"{pct(row['change'])} ({row['regime']}, {ARMS.get(row['arm'], row['arm'])}, "
+        f"{MODES.get(row['mode'], row['mode'])}, {number(row['runs'])} runs)"
+        for row in rows
+    ]
+    return f"Training changes the share of right answers by {'; '.join(parts)}." if parts else ""
 
 
 ANSWERS: Mapping[int, Callable[[Facts], Answer]] = {

@@ -39,6 +39,7 @@ from bvpo_analysis.report.method_sections import coverage_section, off_reference
 from bvpo_analysis.report.sections import Section
 from bvpo_analysis.report.sensitivity import group_weights_section, label_noise_section, sample_size_section
 from bvpo_analysis.report.target_sections import answers_section, closeness_section, directions_section
+from bvpo_analysis.report.trained import trained_sections
 from bvpo_analysis.report.weight_sections import (
     empty_alone_section,
     prices_section,
@@ -178,4 +179,5 @@ def committed_sections(regime: str | None) -> list[Section]:
         off_reference_section(regime),
         ranking_section(),
         accuracy_section(),
+        *trained_sections(regime),
     ]

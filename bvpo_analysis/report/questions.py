@@ -92,7 +92,7 @@ _QUESTIONS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     (
         "Overhead",
         "What does mixing cost?",
-        ("step-cost", "cost", "run-cost"),
+        ("step-cost", "training_overhead", "cost", "run-cost"),
         _COMPARE,
     ),
     (
@@ -116,7 +116,7 @@ _QUESTIONS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     (
         "Along training",
         "Does the best weight move during training?",
-        ("off-reference", "schedule"),
+        ("off-reference", "schedule", "training_gradients"),
         "use --ref-model with --traces exact on a checkpoint of the model in the box",
     ),
     (
@@ -134,8 +134,8 @@ _QUESTIONS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     (
         "Reasoning kept",
         "Does the alignment harm reasoning?",
-        ("accuracy", "training"),
-        "train with each method, and compare accuracies with and without thinking before and after",
+        ("accuracy", "training_methods", "training"),
+        "run: make train-study, which trains with every method and compares accuracies before and after",
     ),
 )
 

@@ -10,6 +10,7 @@ from bvpo_analysis.records import Estimate
 from bvpo_analysis.report.formatting import estimate_text, number, weight_number
 from bvpo_analysis.report.sections import Kind, Section, table
 from bvpo_analysis.tables import jsonable
+from bvpo_analysis.training_study.arms import BATCH
 from bvpo_analysis.training_study.committed import Row, study_estimate, study_rows
 
 CRITERIA: dict[str, str] = {
@@ -351,7 +352,7 @@ def overhead_sections() -> tuple[Section, ...]:
         ("over DPO", "number"),
         ("memory, MB", "number"),
     ]
-    text = "Per step of 16 prompts, one thread; the time depends on the machine and on what else it does."
+    text = f"Per step of {BATCH} prompts, one thread; the time depends on the machine and on what else it does."
     section = Section(
         "training_overhead",
         "What a training step costs",

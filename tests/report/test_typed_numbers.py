@@ -31,6 +31,13 @@ ALLOWED = (
     "contains 0;",
     "1 - c/|g_t - g_e|^2",  # a formula
     "utf-8",
+    "(κ = 1)",
+    "alpha=0.5",  # names of ways to train, as the committed tables have them
+    "alpha=1",
+    "4 traces",
+    "Table 1",  # of the paper
+    "Table 2",
+    "10⁹",  # a unit
 )
 """What may stand there: names, levels, and the ends of a scale."""
 DIGITS = re.compile(r"(?<![\w.^])\d[\d.,]*")
