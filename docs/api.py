@@ -89,8 +89,8 @@ def signature(name: str, thing: Any) -> str:
     text = re.sub(r"(?:\w+\.)+(\w+)", r"\1", text)
     text = re.sub(r"<(?:class )?'?(\w+)'?[^>]*>", r"\1", text)
     text = re.sub(r"\((?:self|cls)(?:, |(?=\)))", "(", text, count=1)
-    for long, short in (("ndarray[tuple[Any, ...], dtype[float64]]", "Floats"), (" -> None", ""), ("'", "")):
-        text = text.replace(long, short)
+    text = re.sub(r"-> '([^']+)'$", r"-> \1", text).removesuffix(" -> None")
+    text = text.replace("ndarray[tuple[Any, ...], dtype[float64]]", "Floats").replace("'", '"')
     if len(name + text) <= WIDTH - 10:
         return name + text
     arguments, _, result = text[1:].rpartition(")")
