@@ -150,8 +150,26 @@ def test_what_it_refuses(options, says, tmp_path, monkeypatch, capsys):
 def test_unknown_options_of_a_file_are_named(tmp_path, capsys):
     (tmp_path / "options.yaml").write_text("learning_rate: 0.1\n")
     assert "unknown option 'learning_rate'; known are" in refused(capsys, "--config", tmp_path / "options.yaml")
-    (tmp_path / "options.yaml").write_text("lr: fast\n")
-    assert "--lr must be a number, got 'fast'" in refused(capsys, "--config", tmp_path / "options.yaml")
+    for text, says in {
+        "lr: fast": "--lr must be a number, got 'fast'",
+        "params: 5": "--params must be text, got 5",
+        "alpha: true": "--alpha must be a number or the name of a rule, got True",
+        "alpha: [1, 2]": "--alpha must be a number or the name of a rule, got [1, 2]",
+        "copied_empty: 1": "--copied-empty must be true or false, got 1",
+        "steps: 2.5": "--steps must be a whole number, got 2.5",
+        "lr: .nan": "--lr must be a positive number, got nan",
+        "- lr": "not a mapping of options",
+        "lr: [": "not valid YAML",
+    }.items():
+        (tmp_path / "options.yaml").write_text(text + "\n")
+        assert says in refused(capsys, "--config", tmp_path / "options.yaml")
+
+
+def test_numbers_of_a_file_need_no_point(tmp_path):
+    """Catches a learning rate that YAML has read as text."""
+    (tmp_path / "options.yaml").write_text("lr: 1e-3\nalpha: 5e-1\n")
+    config = TrainConfig.from_yaml(tmp_path / "options.yaml")
+    assert (config.lr, config.alpha) == (1e-3, 0.5)
 
 
 def test_pairs_without_empty_answers_are_refused(tmp_path, capsys):
@@ -210,6 +228,9 @@ def test_adapters_are_trained_and_added_to_the_model(tmp_path):
     assert rows(folder)[-1]["eval/loss"] != rows(folder)[0]["eval/loss"]
     rank = torch.linalg.matrix_rank((after[min(moved)] - before[min(moved)]).double(), rtol=1e-3)
     assert rank <= 2
+    whole = {name: (folder / name).read_bytes() for name in ("log.jsonl", "model/model.safetensors")}
+    assert main(["--output-dir", str(folder), "--resume"]) == 0
+    assert whole == {name: (folder / name).read_bytes() for name in whole}
 
 
 def test_help_imports_no_torch():

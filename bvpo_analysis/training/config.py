@@ -138,7 +138,7 @@ class TrainConfig:
     chat_template: str | None = None
 
     def __post_init__(self) -> None:
-        require_numbers(self)
+        require_types(self)
         checks = [
             (self.method in METHODS, f"--method must be one of {', '.join(METHODS)}, got {self.method!r}"),
             (
@@ -271,13 +271,28 @@ class TrainConfig:
             what = "not a mapping of options" if not isinstance(options, dict) else f"unknown option {unknown[0]!r}"
             raise InputError(f"{path}: {what}; known are {', '.join(sorted(known))}")
         try:
-            return cls(**(options | (changes or {})))
+            return cls(**({name: read_number(name, value) for name, value in options.items()} | (changes or {})))
         except TypeError as error:
             raise InputError(f"{path}: an option has a value of the wrong type ({error})") from error
 
 
-def require_numbers(config: TrainConfig) -> None:
-    """Hold that numbers are numbers.
+def read_number(name: str, value: Any) -> Any:
+    """The number that a text stands for, where an option is one: YAML reads 1e-3, without a point, as text.
+
+    Example:
+        >>> read_number("lr", "1e-3"), read_number("lr", "fast"), read_number("data", "1e-3")
+        (0.001, 'fast', '1e-3')
+    """
+    if isinstance(value, str) and name in (*REAL, "alpha", "smoothness"):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def require_types(config: TrainConfig) -> None:
+    """Hold that numbers are numbers and texts are texts.
 
     Raises:
         InputError: an option has a value of another type, or a whole number is too small.
@@ -290,5 +305,11 @@ def require_numbers(config: TrainConfig) -> None:
             raise InputError(f"{option} must be a {'whole ' * (name in WHOLE)}number, got {value!r}")
         if name in WHOLE and value < WHOLE[name]:
             raise InputError(f"{option} must be at least {WHOLE[name]}, got {value}")
-    if not isinstance(config.allow_extrapolation, bool) or not isinstance(config.copied_empty, bool):
-        raise InputError("--allow-extrapolation and --copied-empty must be true or false")
+    for name in ("allow_extrapolation", "copied_empty"):
+        if not isinstance(getattr(config, name), bool):
+            raise InputError(f"--{name.replace('_', '-')} must be true or false, got {getattr(config, name)!r}")
+    for name in ("model", "ref_model", "data", "params"):
+        if not isinstance(getattr(config, name), str | None):
+            raise InputError(f"--{name.replace('_', '-')} must be text, got {getattr(config, name)!r}")
+    if isinstance(config.alpha, bool) or not isinstance(config.alpha, float | int | str):
+        raise InputError(f"--alpha must be a number or the name of a rule, got {config.alpha!r}")

@@ -12,7 +12,7 @@ from bvpo_analysis.training.parameters import trained_parameters
 from bvpo_analysis.training.problem import training_problem
 from bvpo_analysis.training.smoothness import largest_curvature, peak_kappa
 
-PAIRS = shipped_pairs("correct", limit=4)
+PAIRS = shipped_pairs("correct", limit=2)
 
 
 def test_it_is_the_largest_eigenvalue_of_the_hessian():
@@ -20,7 +20,7 @@ def test_it_is_the_largest_eigenvalue_of_the_hessian():
 
     The Hessian of a block of 96 parameters is taken whole, by differentiating the loss twice.
     """
-    config = TrainConfig(method="dpo", batch_size=4, params=r"layers\.1\.input_layernorm", beta=0.5)
+    config = TrainConfig(method="dpo", batch_size=2, micro_batches=1, params=r"layers\.1\.input_layernorm", beta=0.5)
     lrm = load_model()
     problem = training_problem(config, lrm, PAIRS)
     parameters = trained_parameters(lrm.model, config.params)
