@@ -229,6 +229,11 @@ class Alpha:
         degenerate: True when g_t and g_e coincide, so that every weight is optimal.
         confidence_set: "interval", "half-line", "complement" (all but a bounded gap) or "line" (Fieller);
             only the first bounds alpha on both sides.
+
+    Example:
+        >>> estimate = Estimate(0.5, 0.1, 0.3, 0.7, 64, "jackknife")
+        >>> print(Alpha("alpha_star.per_prompt.K1.kappa1", estimate, 0.5, 0.3, 0.7))
+        alpha_star.per_prompt.K1.kappa1 = 0.5 [0.3, 0.7]
     """
 
     name: str
@@ -238,6 +243,12 @@ class Alpha:
     recommended_high: float
     degenerate: bool = False
     confidence_set: Literal["interval", "half-line", "complement", "line"] = "interval"
+
+    def __str__(self) -> str:
+        if self.degenerate:
+            return f"{self.name}: every weight is equally good"
+        note = "" if self.confidence_set == "interval" else f" (not bounded: {self.confidence_set})"
+        return f"{self.name} = {self.estimate}{note}"
 
 
 @dataclass(frozen=True)
