@@ -200,6 +200,72 @@ Left: given the data, against each prompt's own gradient. Right: batches of 16, 
 {source("paper_figures/results/mse_alpha.json", "make figure-data")}"""
 
 
+SAME_TOKENS = {
+    "equal mix": ("equal mix, more prompts", 1),
+    "optimal mix": ("optimal mix, more prompts", 1),
+    "g_t, mean of 2 traces": ("g_t, more traces", 2),
+    "g_t, mean of 4 traces": ("g_t, more traces", 4),
+    "g_t, mean of 8 traces": ("g_t, more traces", 8),
+    "optimal mix, mean of 4 traces": ("optimal mix, more traces", 4),
+}
+"""Label, and (series, traces) in the committed rows."""
+
+
+def what_the_same_tokens_buy() -> str:
+    """Mixes and more traces against g_t on as many prompts as the same tokens pay for."""
+    results = json.loads((RESULTS / "studies.json").read_text(encoding="utf-8"))
+    size = results["batch_size"]
+    found: dict[str, dict[str, Any]] = {label: {} for label in SAME_TOKENS}
+    for label, (series, traces) in SAME_TOKENS.items():
+        for regime in REGIMES:
+            budgets = results["regimes"][regime]["budgets"]
+            found[label][regime] = next(
+                row for row in budgets if (row["series"], row["prompts"], row["traces"]) == (series, size, traces)
+            )
+    rows = [
+        [
+            label,
+            *("not determined" if r["relative"] is None else estimate_text(_ends(r, "relative")) for r in by.values()),
+        ]
+        for label, by in found.items()
+    ]
+    mixes, means = found["optimal mix"], found["g_t, mean of 4 traces"]
+    cheaper = [regime for regime, row in mixes.items() if row["high"] is not None and row["high"] < 1]
+    dearer = [regime for regime, row in means.items() if row["low"] is not None and row["low"] > 1]
+    text = f"The best mix beats more prompts for g_t alone in {len(cheaper)} of {len(REGIMES)} regimes"
+    text += f" ({names(cheaper)})" if cheaper else ""
+    text += f"; the mean of 4 traces per answer is worse than more prompts in {len(dearer)}."
+    return f"""\
+## What the same tokens would buy
+
+MSE over that of g_t with one trace on as many prompts as the same tokens pay for; {size} prompts in each row. {text}
+
+{table(["gradient", *(f"`{regime}`" for regime in REGIMES)], rows)}
+
+{source("paper_figures/results/studies.json", "make figure-data")}"""
+
+
+def how_noisy_traces_are() -> str:
+    """Variance of log-probabilities with thinking and without."""
+    results = json.loads((RESULTS / "studies.json").read_text(encoding="utf-8"))["regimes"]
+    rows, larger = [], []
+    for regime in REGIMES:
+        by = {(row["quantity"], row["mode"], row["part"]): row for row in results[regime]["log_probs"]}
+        thinking, empty = (by["log_prob", mode, "total"] for mode in ("thinking", "no thinking"))
+        traces = by["log_prob", "thinking", "traces"]
+        larger.append(thinking["low"] > empty["high"])
+        rows.append([f"`{regime}`", *(estimate_text(_ends(row)) for row in (thinking, traces, empty))])
+    judged = "larger with thinking than without" if all(larger) else "larger with thinking, where the intervals tell,"
+    return f"""\
+## How noisy traces are
+
+The variance of log π over prompts, answers and traces is {judged} in {sum(larger)} of {len(REGIMES)} regimes.
+
+{table(["regime", "Var log π(r, y), thinking", "of it within an answer", "Var log π(y), no thinking"], rows)}
+
+{source("paper_figures/results/studies.json", "make figure-data")}"""
+
+
 def other_estimators() -> str:
     """Variance of every estimator relative to g_t."""
     results = json.loads((RESULTS / "estimators.json").read_text(encoding="utf-8"))["regimes"]
@@ -222,8 +288,8 @@ bias: the [third notebook](../notebooks/03_estimators_and_their_geometry.ipynb) 
 {source("paper_figures/results/estimators.json", "make figure-data")}"""
 
 
-def _ends(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {"value": row["value"], "se": 0.0, "ci_low": row["low"], "ci_high": row["high"]}
+def _ends(row: Mapping[str, Any], name: str = "value") -> dict[str, Any]:
+    return {"value": row[name], "se": 0.0, "ci_low": row["low"], "ci_high": row["high"]}
 
 
 def do_intervals_cover() -> str:
@@ -350,7 +416,9 @@ SECTIONS: tuple[Callable[[], str], ...] = (
     which_weight,
     which_batch,
     where_the_variance_is,
+    how_noisy_traces_are,
     what_else_the_money_buys,
+    what_the_same_tokens_buy,
     other_estimators,
     training_findings.section,
     do_intervals_cover,
