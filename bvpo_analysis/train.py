@@ -41,7 +41,9 @@ def parser() -> argparse.ArgumentParser:
     what = p.add_argument_group("what is trained")
     what.add_argument("--method", help="dpo, empty, bvpo, multi_trace or mixed_data (default: bvpo)")
     what.add_argument(
-        "--alpha", type=_number_or_name, help="weight of g_t: a number, auto, kappa, schedule, cosine or james_stein"
+        "--alpha",
+        type=_number_or_name,
+        help="weight of g_t: a number (default: 0.5), auto, kappa, schedule, cosine or james_stein",
     )
     what.add_argument("--allow-extrapolation", action="store_true", default=None, help="accept alpha outside [0, 1]")
     what.add_argument("--combination", help="of multi_trace: average, marginal or pooled (default: average)")

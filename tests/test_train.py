@@ -172,6 +172,15 @@ def test_numbers_of_a_file_need_no_point(tmp_path):
     assert (config.lr, config.alpha) == (1e-3, 0.5)
 
 
+def test_a_trace_that_the_template_would_change_is_refused(tmp_path, capsys):
+    """Catches an end of turn inside a trace, after which no model would have written an answer."""
+    lines = [json.loads(line) for line in pairs_path("style").read_text().splitlines()[:8]]
+    lines[3]["chosen"][-1]["reasoning_content"] += "<|end|>"
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    line = refused(capsys, "--data", tmp_path / "pairs.jsonl", "--ref-model", "box", *SMALL[2:6])
+    assert f"prompt {lines[3]['prompt_id']!r}: end-of-turn token" in line
+
+
 def test_pairs_without_empty_answers_are_refused(tmp_path, capsys):
     lines = [json.loads(line) for line in pairs_path("style").read_text().splitlines()[:8]]
     kept = [{k: v for k, v in row.items() if not k.startswith("empty_")} for row in lines]

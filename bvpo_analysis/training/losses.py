@@ -21,7 +21,8 @@ def bvpo_loss(
 ) -> torch.Tensor:
     """alpha L_t + (1 - alpha) L_e, averaged over the batch (paper, section 4: L_c).
 
-    Every pair is (chosen, rejected), each [n]: summed log-probabilities of the scored tokens.
+    Every pair is (chosen, rejected), each [n]: summed log-probabilities of the scored tokens. IPO is eq. 17 of its
+    paper on these sums; TRL divides each log-ratio by its number of tokens, so means in place of sums give its IPO.
 
     Args:
         objective: DPO, IPO or SimPO.

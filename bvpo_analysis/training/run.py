@@ -89,6 +89,8 @@ class TrainInputs:
             # A revision names a commit of the model, not of another one.
             options = replace(loading, revision=None).plain()
             reference = load_model(None if config.ref_model == BOX else config.ref_model, **options)
+        for pair in everything:
+            require_round_trip(lrm, pair, config.training_method.traces)
         if config.lora_rank:
             lrm = with_adapters(lrm, config.lora_rank, config.lora_alpha, config.seed)
         return cls(lrm, reference, tuple(training), tuple(held_out))
@@ -101,6 +103,20 @@ class TrainInputs:
         if config.probe_every is not None:
             found.append(Probe.of(config, self.reference or self.lrm, self.pairs))
         return found
+
+
+def require_round_trip(lrm: ReasoningModel, pair: PreferencePair, traces: int) -> None:
+    """Hold that what is trained on is what the model's chat template would write.
+
+    Raises:
+        InputError: a trace or an answer that the template changes, naming the prompt.
+    """
+    try:
+        for side in (0, 1):
+            for trace in pair.traces(side)[:traces]:
+                lrm.assembler.check_round_trip(pair.prompt, trace, pair.answer(side))
+    except InputError as error:
+        raise InputError(f"prompt {pair.prompt_id!r}: {error}") from error
 
 
 @dataclass(frozen=True)
