@@ -19,6 +19,7 @@ TABLES = (
     "rankings",
     "alpha_path",
     "curves",
+    "equal_tokens",
     "predictions",
     "overhead",
 )

@@ -7,6 +7,7 @@
     rankings     predicted weight, best realised weight, rank correlation of prediction and outcome
     alpha_path   alpha* and the variances along training, and the weight that alpha = auto took
     curves       held-out losses against steps and against tokens
+    equal_tokens held-out loss after as many tokens as DPO has read at its end, beside that after as many steps
     predictions  the weights predicted before training
 
 Intervals are t intervals over seeds; ``*_se_prompts`` is the standard error over evaluation prompts beside them.
@@ -48,6 +49,7 @@ def build_tables(
         "rankings": rankings(arms, predicted),
         "alpha_path": alpha_path(arms, references),
         "curves": curves(arms),
+        "equal_tokens": equal_tokens(arms),
         "predictions": prediction_rows(predicted),
     }
     return {name: pd.DataFrame(table) for name, table in rows.items()}
@@ -245,6 +247,48 @@ def curves(arms: Sequence[ArmRuns]) -> list[Row]:
                 row |= _estimate(name, arm.over_seeds(partial(_at, step, name)))
             rows.append(row)
     return rows
+
+
+def equal_tokens(arms: Sequence[ArmRuns]) -> list[Row]:
+    """One row per arm: held-out marginal loss at equal data, and at the tokens that DPO has read at its end.
+
+    Read off the same runs, linear between two measurements, so that an arm with dearer steps is seen before its
+    learning rate has come down; an arm that never reads so much is taken at its end.
+    """
+    rows = []
+    for arm, base in _with_baseline(arms):
+        if base is None or arm.group == "pilot":
+            continue
+        budget = float(np.mean([tokens_by(run, len(run["log"])) for run in base.runs.values()]))
+        row = _names(arm) | {"budget": budget}
+        row["tokens"] = float(np.mean([tokens_by(run, len(run["log"])) for run in arm.runs.values()]))
+        row |= _estimate("equal_data", arm.over_seeds(_last_loss))
+        row |= _estimate("equal_tokens", arm.over_seeds(partial(loss_at, budget)))
+        row |= _estimate("minus_dpo", summaries.difference(arm, base, partial(loss_at, budget)))
+        rows.append(row)
+    return rows
+
+
+def tokens_by(run: Result, step: int) -> float:
+    """Tokens that training has read before a step."""
+    return float(sum(entry["tokens"] for entry in run["log"] if entry["step"] < step))
+
+
+def loss_at(tokens: float, run: Result) -> float:
+    """Held-out marginal loss when training has read so many tokens.
+
+    Example:
+        >>> curve = [{"step": 0, "marginal_loss": 0.7}, {"step": 2, "marginal_loss": 0.5}]
+        >>> run = {"log": [{"step": s, "tokens": 10} for s in range(2)], "curve": curve}
+        >>> loss_at(5, run), loss_at(100, run)
+        (0.65, 0.5)
+    """
+    spent = [tokens_by(run, point["step"]) for point in run["curve"]]
+    return round(float(np.interp(tokens, spent, [point["marginal_loss"] for point in run["curve"]])), 12)
+
+
+def _last_loss(run: Result) -> float:
+    return float(run["curve"][-1]["marginal_loss"])
 
 
 def prediction_rows(predicted: Sequence[Prediction]) -> list[Row]:

@@ -78,6 +78,18 @@ def test_curves_count_the_tokens_read(tables):
     assert row(found, arm="alpha=1", step=0)["marginal_loss"] == pytest.approx(0.7)
 
 
+def test_equal_tokens_read_dearer_arms_earlier(made_up):
+    """Catches a budget in steps: an arm that reads twice as much per step is taken half-way."""
+    dear = made_up("alpha=0.5", 0, loss=0.5)
+    for entry in dear["log"]:
+        entry["tokens"] = 200
+    found = build_tables({}, [made_up("alpha=1", 0, loss=0.6), dear], [])["equal_tokens"]
+    half = row(found, arm="alpha=0.5")
+    assert (half["budget"], half["tokens"]) == (2000, 4000)
+    assert (half["equal_data"], half["equal_tokens"]) == (0.5, pytest.approx(0.65))
+    assert half["minus_dpo"] == pytest.approx(0.05)
+
+
 def test_outcomes_are_better_low(made_up):
     assert outcome(made_up(won=0.75), "win_rate_empty") == -0.75
     assert outcome(made_up(loss=0.6), "marginal_loss") == pytest.approx(0.6)
