@@ -198,15 +198,21 @@ def step_size(facts: Facts) -> Answer:
     steps, cosine = facts.results.get("step_sizes"), facts.measure("alpha_cos")
     turn = f" For an optimiser that rescales every step, the largest cosine to μ is at weight {est(cosine)}."
     turn = turn if cosine is not None else ""
+    adam = " and ".join(f"{_one(row['alpha'])} ({row['regime']})" for row in facts.committed["adam"])
+    box = f" In Adam's own metric, on the model in the box, the best weight at κ of one is {adam}."
     if not steps:
-        return Answer(f"The smoothness of this model is not measured.{turn}", "none")
+        return Answer(f"The smoothness of this model is not measured.{turn}{box}", "none")
     smooth, usual = steps["smoothness"]["SGD"], steps["rates"][len(steps["rates"]) // 2]
     price = f", where the recommended weight has {est(usual['price'])} times the least error"
     return Answer(
         f"On {number(smooth['prompts'])} prompts L is {number(smooth['smoothness'])}, so that κ is "
         f"{number(usual['kappa_sgd'])} at a learning rate of {number(usual['learning_rate'])}: the best weight there "
-        f"is {' '.join(weight_parts(usual['alpha'])).strip()}{price if usual.get('price') else ''}.{turn}"
+        f"is {' '.join(weight_parts(usual['alpha'])).strip()}{price if usual.get('price') else ''}.{turn}{box}"
     )
+
+
+def _one(alpha: Mapping[str, Any]) -> str:
+    return " ".join(part for part in weight_parts(alpha) if part)
 
 
 def seeds_and_intervals(facts: Facts) -> Answer:

@@ -4,6 +4,7 @@ from typing import Any
 
 from bvpo_analysis.coverage.measured import measured_coverage
 from bvpo_analysis.off_reference.measured import measured_regimes, off_reference_rows
+from bvpo_analysis.report.adam import measured_adam
 from bvpo_analysis.report.box_sections import RECOVERED, accuracies, ranking_claims
 from bvpo_analysis.report.trained import accuracy_changes
 
@@ -35,6 +36,7 @@ def committed_facts(regime: str | None) -> dict[str, Any]:
         "path_price": max(row.price for row in rows),
         "accuracy": accuracies(),
         "accuracy_changes": accuracy_changes(regime),
+        "adam": measured_adam(regime),
         "blind": blind,
         "aware": aware,
     }

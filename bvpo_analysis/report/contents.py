@@ -13,6 +13,7 @@ from bvpo_analysis.estimators import ESTIMATORS
 from bvpo_analysis.moments.diagnostics import WeightSource, summarise_weights, weight_diagnostics
 from bvpo_analysis.planner import Plan
 from bvpo_analysis.records import Alpha, Estimate, PreferencePair
+from bvpo_analysis.report.adam import adam_section
 from bvpo_analysis.report.alternatives import estimators_section
 from bvpo_analysis.report.box_sections import (
     accuracy_section,
@@ -179,5 +180,6 @@ def committed_sections(regime: str | None) -> list[Section]:
         off_reference_section(regime),
         ranking_section(),
         accuracy_section(),
+        adam_section(regime),
         *trained_sections(regime),
     ]

@@ -245,8 +245,8 @@ def _steps(steps: Mapping[str, Any]) -> Section:
         ),
         tables=(table("learning rates", columns, rows),),
         notes=(
-            "For Adam only κ is shown: its weight needs bias and variance in its own metric. Where κ is above one, no "
-            "bound of this kind applies.",
+            "For Adam only κ is shown here: its weight needs bias and variance in its own metric. Where κ is above "
+            "one, no bound of this kind applies.",
         ),
     )
 

@@ -45,14 +45,15 @@ def variance_measures(moments: Moments) -> dict[str, Estimate | None]:
 
 
 def closeness_measures(moments: Moments) -> dict[str, Estimate | None]:
-    """How far E g_e is from mu: |b_e|^2 / |mu|^2 and the cosine."""
+    """How far E g_e is from mu: |b_e|^2 / |mu|^2 and the cosine; None where |mu|^2 is within its noise."""
     target = moments.target_sq
-    if not bool((target > 0).all()):
+    if not jackknife_estimate(target).ci_low > 0:
         return {"bias_share": None, "cosine_e": None}
     if moments.bias_noise is not None and trace_is_unbiased(moments):
         ratio = profile_estimate(lambda u: u / target, moments.bias_noise)
     else:
         ratio = jackknife_estimate(moments.bias_e_sq / target)
+    ratio = replace(ratio, ci_low=max(ratio.ci_low, min(ratio.value, 0.0)))
     return {"bias_share": ratio, "cosine_e": mixing.cosine_to_target(moments)}
 
 

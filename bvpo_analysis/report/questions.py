@@ -80,7 +80,7 @@ _QUESTIONS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     (
         "Step size and optimiser",
         "The theory ties the weight to step size times smoothness being one. What are they, and what of Adam?",
-        ("steps", "directions"),
+        ("steps", "adam", "directions"),
         "run: python -m bvpo_analysis.sgd, which measures the smoothness of the model in the box on its own pairs",
     ),
     (

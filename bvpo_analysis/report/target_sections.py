@@ -100,7 +100,7 @@ def directions_section(
             "per parameter, cares for the direction of the mix more than for its error.",
         ),
         tables=(table("weights by aim", columns, rows),),
-        notes=("The metric is the Euclidean one; bias and variance in Adam's own metric are not part of a report.",),
+        notes=("The metric is the Euclidean one.",),
     )
 
 
