@@ -81,15 +81,22 @@ def public_members(thing: type) -> Iterator[tuple[str, Any]]:
 
 
 def signature(name: str, thing: Any) -> str:
-    """``name(arguments) -> result`` without the paths of types; one argument per line where it is long."""
+    """``name(arguments) -> result`` without the paths of types; one argument per line where it is long.
+
+    Example:
+        >>> def f(x: np.ndarray, y: "float" = 0.1, z: str = "a") -> None: ...
+        >>> import numpy as np
+        >>> signature("f", f)
+        'f(x: ndarray, y: float = 0.1, z: str = "a")'
+    """
     try:
         text = str(inspect.signature(thing))
     except (TypeError, ValueError):
         return name
-    text = re.sub(r"(?:\w+\.)+(\w+)", r"\1", text)
+    text = re.sub(r"\b(?:[A-Za-z_]\w*\.)+(\w+)", r"\1", text)
     text = re.sub(r"<(?:class )?'?(\w+)'?[^>]*>", r"\1", text)
     text = re.sub(r"\((?:self|cls)(?:, |(?=\)))", "(", text, count=1)
-    text = re.sub(r"-> '([^']+)'$", r"-> \1", text).removesuffix(" -> None")
+    text = re.sub(r"(: |-> )'([^']+)'", r"\1\2", text).removesuffix(" -> None")
     text = text.replace("ndarray[tuple[Any, ...], dtype[float64]]", "Floats").replace("'", '"')
     if len(name + text) <= WIDTH - 10:
         return name + text

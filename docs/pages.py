@@ -38,10 +38,12 @@ def _filled(paragraph: str) -> str:
     return f"{lead[0] if lead else ''}{filled}{tail[0] if tail else ''}"
 
 
-def _fill(text: str, **options: str) -> str:
+def _fill(text: str, subsequent_indent: str = "") -> str:
+    """One paragraph, with no line break between a number and its per cent sign."""
+    line = re.sub(r"(?<=\d) %", "\xa0%", " ".join(re.split(r"[ \n]+", text.strip())))
     return textwrap.fill(
-        " ".join(re.split(r"[ \n]+", text.strip())), WIDTH, break_long_words=False, break_on_hyphens=False, **options
-    )  # type: ignore[arg-type]
+        line, WIDTH, subsequent_indent=subsequent_indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def first_sentence(thing: Any) -> str:
