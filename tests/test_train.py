@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from families import family_model, family_options, family_pairs
 
 from bvpo_analysis.lrm.loading import load_model
+from bvpo_analysis.preferences import write_pairs
 from bvpo_analysis.preferences.shipped import pairs_path, shipped_pairs
 from bvpo_analysis.train import main
 from bvpo_analysis.training import TrainConfig, train
@@ -240,6 +242,23 @@ def test_adapters_are_trained_and_added_to_the_model(tmp_path):
     whole = {name: (folder / name).read_bytes() for name in ("log.jsonl", "model/model.safetensors")}
     assert main(["--output-dir", str(folder), "--resume"]) == 0
     assert whole == {name: (folder / name).read_bytes() for name in whole}
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_neox"])
+def test_models_of_other_families_are_trained(family, tmp_path):
+    """Catches what only the model in the box has: its names, tied weights, a template with think tags."""
+    family_model(family, tmp_path / "model")
+    write_pairs(tmp_path / "pairs.jsonl", family_pairs(6, 2))
+    loading = [f"--{k.replace('_', '-')}={v}" for k, v in family_options(family, tmp_path).items() if v is not None]
+    named = ["--model", str(tmp_path / "model"), "--data", str(tmp_path / "pairs.jsonl"), "--copied-empty", *loading]
+    options = ["--batch-size", "4", "--steps", "3", "--lr", "3e-3", "--warmup", "0", "--held-out", "0.3"]
+    assert main([*named, *options, "--output-dir", str(tmp_path / "run")]) == 0
+    log = rows(tmp_path / "run")
+    assert log[0]["loss"] == pytest.approx(np.log(2), abs=1e-5)
+    assert log[2]["loss"] < 0.6
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    saved = load_model(tmp_path / "run" / "model", **family_options(family, tmp_path))
+    assert saved.fingerprint == manifest["model"] != manifest["start"]
 
 
 def test_help_imports_no_torch():
