@@ -84,10 +84,10 @@ def signature(name: str, thing: Any) -> str:
     """``name(arguments) -> result`` without the paths of types; one argument per line where it is long.
 
     Example:
-        >>> def f(x: np.ndarray, y: "float" = 0.1, z: str = "a") -> None: ...
-        >>> import numpy as np
+        >>> def f(x: Path, y: "float" = 0.1, z: str = "a") -> None:
+        ...     pass
         >>> signature("f", f)
-        'f(x: ndarray, y: float = 0.1, z: str = "a")'
+        'f(x: Path, y: float = 0.1, z: str = "a")'
     """
     try:
         text = str(inspect.signature(thing))
