@@ -91,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
 
     watch = p.add_argument_group("on the way")
     watch.add_argument("--evaluate-every", type=int, metavar="N", help="steps between evaluations (default: 20)")
-    watch.add_argument("--patience", type=int, metavar="N", help="stop after N evaluations without a gain in accuracy")
+    watch.add_argument("--patience", type=int, metavar="N", help="stop after N evaluations without a gain")
     watch.add_argument("--save-every", type=int, metavar="N", help="steps between checkpoints (default: 20)")
     watch.add_argument("--probe-every", type=int, metavar="N", help="study variances and alpha* every N steps")
     watch.add_argument("--probe-pairs", type=int, metavar="N", help="pairs of these studies (default: 32)")

@@ -187,6 +187,29 @@ def test_early_stopping_waits_for_its_patience():
     assert seen[:4] == [0, 1, 2, 3]
 
 
+def test_an_evaluation_is_counted_once_by_a_run_that_resumes(tmp_path):
+    """Catches patience that runs out sooner because the evaluation before a checkpoint is counted again."""
+    config = TrainConfig(**(SHORT | {"steps": 9, "evaluate_every": 2, "patience": 3, "save_every": 4}))
+
+    def accuracy(step, lrm):
+        return {"eval/accuracy": 0.5}
+
+    def stop(step, lrm):
+        if step == 5:
+            raise KeyboardInterrupt
+        return {}
+
+    stop.every = 1
+    with pytest.raises(KeyboardInterrupt):
+        fresh(config, folder=tmp_path, callbacks=[accuracy, stop])
+    assert load_checkpoint(tmp_path / "checkpoint.safetensors").step == 4
+    resumed = fresh(config, folder=tmp_path, callbacks=[accuracy], resume=True)
+    whole = fresh(config, callbacks=[accuracy])
+    assert (resumed.steps, resumed.stopped) == (whole.steps, whole.stopped)
+    assert whole.steps == 6
+    assert resumed.log == whole.log
+
+
 def test_clipping_bounds_the_step():
     """Catches clipping of a part, or of nothing: plain SGD moves by rate x clip at most."""
     before, lrm = load_model(), load_model()
