@@ -97,7 +97,9 @@ def signature(name: str, thing: Any) -> str:
     text = re.sub(r"<(?:class )?'?(\w+)'?[^>]*>", r"\1", text)
     text = re.sub(r"\((?:self|cls)(?:, |(?=\)))", "(", text, count=1)
     text = re.sub(r"(: |-> )'([^']+)'", r"\1\2", text).removesuffix(" -> None")
-    text = text.replace("ndarray[tuple[Any, ...], dtype[float64]]", "Floats").replace("'", '"')
+    for kind, short in (("float64", "Floats"), ("int64", "Ints")):  # as in records; NumPy writes them in several ways
+        text = re.sub(rf"ndarray\[(?:tuple\[Any, \.\.\.\]|Any), dtype\[{kind}\]\]", short, text)
+    text = text.replace("'", '"')
     if len(name + text) <= WIDTH - 10:
         return name + text
     arguments, _, result = text[1:].rpartition(")")
