@@ -2,7 +2,9 @@
 
 from bvpo_analysis.combining import james_stein_risk, prompts_needed
 from bvpo_analysis.comparison import EstimatorComparison
+from bvpo_analysis.report.formatting import estimate_text
 from bvpo_analysis.report.sections import Section, table
+from bvpo_analysis.tables import jsonable
 
 
 def estimators_section(compared: EstimatorComparison, batch_size: int) -> Section:
@@ -53,8 +55,9 @@ def _shrinkage_note(compared: EstimatorComparison, batch_size: int) -> str:
     if compared.joint.n < needed:
         return f"The James-Stein weight of a batch of {batch_size} was not judged: that takes {needed} prompts."
     found = james_stein_risk(compared.joint, "trace", "empty", batch_size)
+    ratio, traces = estimate_text(jsonable(found.ratio)), len(compared.scores.pairs[0].log_probs.draws)
     return (
         f"The James-Stein weight, 1 - c/|g_t - g_e|^2 from each batch itself, gives batches of {batch_size} prompts "
-        f"{found.ratio} times the error of g_t, at a mean weight of {found.weight:.2g} (effective rank of the noise "
-        f"{found.effective_rank:.2g}; {len(compared.scores.pairs[0].log_probs.draws)} traces averaged)."
+        f"{ratio} times the error of g_t, at a mean weight of {found.weight:.2g} (effective rank of the noise "
+        f"{found.effective_rank:.2g}; {traces} traces averaged)."
     )

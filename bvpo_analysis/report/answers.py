@@ -198,7 +198,7 @@ def step_size(facts: Facts) -> Answer:
     steps, cosine = facts.results.get("step_sizes"), facts.measure("alpha_cos")
     turn = f" For an optimiser that rescales every step, the largest cosine to μ is at weight {est(cosine)}."
     turn = turn if cosine is not None else ""
-    adam = " and ".join(f"{_one(row['alpha'])} ({row['regime']})" for row in facts.committed["adam"])
+    adam = "; ".join(f"{_one(row['alpha'])} ({row['regime']})" for row in facts.committed["adam"])
     box = f" In Adam's own metric, on the model in the box, the best weight at κ of one is {adam}."
     if not steps:
         return Answer(f"The smoothness of this model is not measured.{turn}{box}", "none")

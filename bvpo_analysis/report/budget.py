@@ -1,6 +1,7 @@
 """Sections on what estimators cost, what the same budget buys of each, and the best plan for one optimiser step."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -125,7 +126,7 @@ def equal_budget_section(
         raise ValueError("no rows to compare")
     known = [i for i, row in enumerate(rows) if row.relative is not None]
     best = min(known, key=lambda i: _value(rows[i]), default=None)
-    body = [
+    body: list[tuple[Any, ...]] = [
         (row.label, _weights_text(row.weights), row.cost, row.batch_size, row.error, row.relative, row.note)
         for row in rows
     ]
@@ -136,8 +137,11 @@ def equal_budget_section(
         ("prompts for the same budget", "estimate"),
         ("error", "estimate"),
         ("error / first row", "estimate"),
-        ("note", "words"),
     ]
+    if any(row.note for row in rows):
+        columns.append(("note", "words"))
+    else:
+        body = [row[:-1] for row in body]
     return Section(
         anchor=anchor,
         title=title,

@@ -81,7 +81,7 @@ _QUESTIONS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
         "Step size and optimiser",
         "The theory ties the weight to step size times smoothness being one. What are they, and what of Adam?",
         ("steps", "adam", "directions"),
-        "run: python -m bvpo_analysis.sgd, which measures the smoothness of the model in the box on its own pairs",
+        "measure L on your own runs and give --kappa; for the model in the box that is python -m bvpo_analysis.sgd",
     ),
     (
         "Seeds and intervals",
@@ -123,19 +123,19 @@ _QUESTIONS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
         "Statements",
         "Which statements of the theory are weaker than they sound?",
         ("claims", "sound"),
-        "run: python -m bvpo_analysis.claims",
+        "run python -m bvpo_analysis.claims",
     ),
     (
         "Labels",
         "Labels score the answer only, while the loss uses trace and answer. Does that matter?",
         ("ranking", "labels"),
-        "run: python -m bvpo_analysis.claims",
+        "run python -m bvpo_analysis.claims",
     ),
     (
         "Reasoning kept",
         "Does the alignment harm reasoning?",
         ("accuracy", "training_methods", "training"),
-        "run: make train-study, which trains with every method and compares accuracies before and after",
+        "run make train-study, which trains with every method and compares accuracies before and after",
     ),
 )
 

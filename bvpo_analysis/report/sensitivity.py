@@ -6,8 +6,11 @@ from bvpo_analysis.combining import label_noise_effects, shrunken_group_weights
 from bvpo_analysis.errors import InputError
 from bvpo_analysis.estimators import EmptyTrace, Trace
 from bvpo_analysis.moments.power import alpha_pilot, prompts_for_width
+from bvpo_analysis.records import Estimate
+from bvpo_analysis.report.formatting import estimate_text
 from bvpo_analysis.report.sections import Kind, Section, table
 from bvpo_analysis.study import Study
+from bvpo_analysis.tables import jsonable
 
 WIDTHS = (0.4, 0.2, 0.1, 0.05)
 """Widths of the interval of alpha* for which the number of prompts is told."""
@@ -116,11 +119,16 @@ def group_weights_section(study: Study, batch_size: int, kappa: float) -> Sectio
         title="A weight for every parameter group?",
         short="Group weights",
         text=(
-            f"The error is a sum over groups, so each could have its own weight. The common weight is {found.common}; "
-            f"true weights per group would save {found.gain} of the error, noise subtracted "
+            "The error is a sum over groups, so each could have its own weight. The common weight is "
+            f"{_shown(found.common)}; true weights per group would save {_shown(found.gain)} of the error, noise "
+            "subtracted "
             f"({100 * found.gain_share:.2g} % of the error at the common weight). With weights per group the step is "
             "no longer the gradient of one loss.",
         ),
         tables=(table("weights by parameter group", columns, rows),),
         notes=(left_out.strip(),) if found.left_out else (),
     )
+
+
+def _shown(estimate: Estimate) -> str:
+    return estimate_text(jsonable(estimate))
