@@ -53,8 +53,18 @@ def closeness_measures(moments: Moments) -> dict[str, Estimate | None]:
         ratio = profile_estimate(lambda u: u / target, moments.bias_noise)
     else:
         ratio = jackknife_estimate(moments.bias_e_sq / target)
-    ratio = replace(ratio, ci_low=max(ratio.ci_low, min(ratio.value, 0.0)))
-    return {"bias_share": ratio, "cosine_e": mixing.cosine_to_target(moments)}
+    # Estimates may leave the range of what they estimate; a sentence quotes their nearest value within it.
+    cosine = mixing.cosine_to_target(moments)
+    return {
+        "bias_share": _within(ratio, 0.0, np.inf),
+        "cosine_e": None if np.isnan(cosine.se) else _within(cosine, -1.0, 1.0),
+    }
+
+
+def _within(estimate: Estimate, least: float, most: float) -> Estimate:
+    """Value and interval clipped to a range, the interval holding the value."""
+    value, low, high = (float(np.clip(x, least, most)) for x in (estimate.value, estimate.ci_low, estimate.ci_high))
+    return replace(estimate, value=value, ci_low=min(low, value), ci_high=max(high, value))
 
 
 def noise_measures(moments: Moments, alpha: Alpha, batch_size: float, kappa: float) -> dict[str, Estimate | None]:

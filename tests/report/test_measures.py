@@ -211,3 +211,26 @@ def test_the_loss_of_the_study_keeps_its_beta():
     assert compared_losses(DPO(beta=0.7))[0] == DPO(beta=0.7)
     assert [type(loss) for loss in compared_losses(IPO(beta=0.2))] == [DPO, IPO, SimPO]
     assert compared_losses(IPO(beta=0.2))[1] == IPO(beta=0.2)
+
+
+def test_shares_and_cosines_stay_in_their_range():
+    """An unbiased estimate of a square may be negative, and a cosine beyond one; a sentence does not quote that."""
+    _, m = drawn()
+    n = 64
+    spread = 1 + 0.01 * np.sin(np.arange(n + 1))
+    outside = replace(
+        m,
+        n=n,
+        target_sq=m.target_sq * spread,
+        mean_e_sq=m.target_sq * spread,
+        target_dot_e=1.01 * m.target_sq * spread,
+        bias_e_sq=-0.02 * m.target_sq * spread,
+        bias_t_sq=np.zeros(n + 1),
+        var_t=m.var_t * spread,
+    )
+    found = closeness_measures(outside)
+    assert found["bias_share"].value == 0.0
+    assert found["bias_share"].ci_low == 0.0
+    assert found["cosine_e"].value == 1.0
+    assert found["cosine_e"].ci_high == 1.0
+    assert found["cosine_e"].ci_low <= 1.0
