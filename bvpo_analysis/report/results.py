@@ -51,6 +51,7 @@ from bvpo_analysis.report.answers_in_use import ANSWERS
 from bvpo_analysis.report.committed import committed_facts
 from bvpo_analysis.report.contents import Measured, leader_of, measures_of, sections_of
 from bvpo_analysis.report.losses import LossRow
+from bvpo_analysis.report.measures import trace_is_unbiased
 from bvpo_analysis.report.step_sizes import step_size_results
 from bvpo_analysis.study import Study
 from bvpo_analysis.tables import estimator_rows, group_rows, jsonable, moment_estimates
@@ -152,7 +153,7 @@ def _headline(study: Study, law: GradientLaw, alpha: Alpha, batch_size: int, kap
         for name, weight in weights
     ]
     # What an empty trace or a larger batch is worth presumes an unbiased g_t.
-    unbiased = bool(law.bias_t_sq[0] <= 1e-12 * law.var_t[0])
+    unbiased = trace_is_unbiased(study.whole)
     worth = mixing.traces_worth(study.whole) if unbiased and study.whole.identifies_trace_variance else None
     instead = mixing.twice_the_prompts_instead(study.whole, batch_size, kappa)
     return {

@@ -14,6 +14,7 @@ from bvpo_analysis.off_reference.replications import sampled_study
 from bvpo_analysis.off_reference.studies import StudyTables
 from bvpo_analysis.preferences.shipped import shipped_pairs
 from bvpo_analysis.records import Estimate
+from bvpo_analysis.report.results import study_results
 from bvpo_analysis.sampled_target import (
     correction_flag,
     coverage_flag,
@@ -133,6 +134,17 @@ def test_sampled_traces_tell_what_enumerated_ones_do(lrm, trained, pairs):
             mixing.optimal_alpha(truth).estimate.value, abs=4 * se
         )
         assert law.var_t[0] == pytest.approx(truth.var_t[0], rel=0.3)
+
+
+def test_a_report_takes_no_biased_gradient_for_an_unbiased_one(lrm, trained, pairs):
+    """The estimate of |b_t|^2 may be negative; that is no sign of an unbiased g_t."""
+    study = Study.from_pairs(trained, pairs, traces=4, reference=lrm)
+    bias = np.abs(study.whole.bias_t_sq)
+    for value in (bias, -bias):
+        biased = replace(study, whole=replace(study.whole, bias_t_sq=value))
+        found = study_results(biased, pairs, batch_size=16, kappa=1.0)
+        assert found["headline"]["traces_worth"] is None
+        assert found["headline"]["batch_equivalent"] is None
 
 
 def test_what_does_not_identify_the_target_is_refused(lrm, trained, pairs):
