@@ -54,7 +54,8 @@ def alternatives(facts: Facts) -> Answer:
         return Answer("Other estimators were not compared in this run.", "none")
     return Answer(
         f"For the tokens of {facts.batch} prompts of g_t the least error, {est(leader['relative'])} times that of g_t, "
-        f"is that of: {leader['label']}. The best mix of g_t and g_e has {est(mix)} times."
+        f"is that of: {leader['label']}. The best mix of g_t and g_e has {est(mix)} times. The best of several "
+        "estimates looks better than it is."
     )
 
 
