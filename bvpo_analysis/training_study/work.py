@@ -31,7 +31,7 @@ from bvpo_analysis.training_study.run import Size, run_one, run_reference
 SOURCES: tuple[str, ...] = (
     "evaluation/answers.py",
     "evaluation/divergence.py",
-    "evaluation/fresh_prompts.py",
+    "evaluation/task_prompts.py",
     "evaluation/held_out.py",
     "evaluation/shipped_rewards.py",
     "evaluation/win_rates.py",
