@@ -10,10 +10,10 @@ fresh_prompts, shipped_rewards   prompts and rewards of the task in the box
 
 from bvpo_analysis.evaluation.answers import MODES, AnswerSet, EvaluationPrompt, SampledAnswer, sample_answers
 from bvpo_analysis.evaluation.divergence import Divergence, divergence_of
-from bvpo_analysis.evaluation.task_prompts import fresh_prompts
 from bvpo_analysis.evaluation.held_out import HeldOut, HeldOutValues
 from bvpo_analysis.evaluation.intervals import clustered_mean, paired_difference
 from bvpo_analysis.evaluation.shipped_rewards import REWARDS
+from bvpo_analysis.evaluation.task_prompts import fresh_prompts
 from bvpo_analysis.evaluation.win_rates import comparisons, length_controlled_win_rate, win_rate
 
 __all__ = [
