@@ -12,7 +12,8 @@ from bvpo_analysis.figures.style import BLUE, HATCHES, INK, MUTED, ORANGE, PAPER
 
 BANDS = (("bias_sq", "squared bias", ORANGE), ("trace_var", "trace variance", SKY), ("data_var", "data variance", BLUE))
 
-_HATCH = {"squared bias": HATCHES[1], "trace variance": HATCHES[0]}
+# Lines only: a page holds the drawing as SVG, where every dot of a hatch is a path of its own.
+_HATCH = {"squared bias": "\\" * 3, "trace variance": HATCHES[0]}
 
 
 def stack_is_clipped(curve: pd.DataFrame | Sequence[Mapping[str, Any]]) -> bool:
