@@ -1,16 +1,21 @@
 """What a report would cost, from doing a small part of it: a block of pairs spread over the data, the largest included.
 
-Time is the time of that block, per token; memory is its peak, with what grows with the data added. Figures and pages
-take a time and a memory of their own that do not depend on model or data.
+Time is the time of that block, per token; memory is its peak, with what grows with the data added. Moments, figures and
+pages take a time and a memory of their own that hardly depend on model or data: so many times what one figure takes on
+this machine.
 """
 
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
+from bvpo_analysis import figures
 from bvpo_analysis.comparison import selected_estimators
 from bvpo_analysis.estimators import totals_of
 from bvpo_analysis.exact import shipped_traces
@@ -26,8 +31,8 @@ from bvpo_analysis.study import is_off_reference, study_totals
 
 MOST_SECONDS = 30.0
 """A dry run scores no further pair after this time."""
-PAGE_SECONDS = 6.0
-"""Moments, figures and pages of a report of some hundred pairs, on one core."""
+PAGE_FIGURES = 40.0
+"""Moments, figures and pages of a report of some hundred pairs take as long as drawing so many plain figures."""
 PAGE_BYTES = 150 * 2**20
 """Memory of the libraries that draw and render, and of what they hold."""
 
@@ -158,8 +163,25 @@ def _comparison(config: ReportConfig, inputs: Inputs) -> _Pass | None:
     return _measured(inputs, plans, totals_of(*wanted), twice=True)
 
 
-def report_cost(config: ReportConfig) -> Cost:
+def _figure_seconds() -> float:
+    """Time to draw and write one plain figure; the first one, which also finds the fonts, does not count."""
+    taken = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(2):
+            begun = time.perf_counter()
+            figure, ax = figures.new_figure()
+            ax.plot([0.0, 1.0], [0.0, 1.0])
+            figures.save_figure(figure, Path(folder) / "figure", pd.DataFrame({"x": [0.0, 1.0]}))
+            taken = time.perf_counter() - begun
+    return taken
+
+
+def report_cost(config: ReportConfig, spent: float = 0.0) -> Cost:
     """What the report would take.
+
+    Args:
+        config: its options.
+        spent: seconds that the process has taken to start.
 
     Raises:
         InputError: wrong input, as for the report itself.
@@ -204,16 +226,16 @@ def report_cost(config: ReportConfig) -> Cost:
         tokens_checked=check,
         parameters=inputs.scorer.size,
         scoring_seconds=scoring,
-        seconds=loading + scoring + check * study.fill + PAGE_SECONDS,
+        seconds=spent + loading + scoring + check * study.fill + PAGE_FIGURES * _figure_seconds(),
         memory_bytes=None if peak is None else peak + max(run.waiting for run in runs) + PAGE_BYTES,
     )
 
 
 def dry_run(config: ReportConfig) -> str:
-    """The cost in a few lines.
+    """The cost in a few lines, for a process that does nothing else.
 
     Raises:
         InputError: wrong input, as for the report itself.
         StudyError: a pair of the sample cannot be scored.
     """
-    return str(report_cost(config))
+    return str(report_cost(config, spent=time.process_time()))
