@@ -11,6 +11,7 @@ import pytest
 
 from bvpo_analysis import figures
 from bvpo_analysis.lrm.loading import load_model
+from bvpo_analysis.training_study.committed import study_rows
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "paper_figures"
@@ -93,6 +94,26 @@ def test_a_missing_input_fails_by_name(script, monkeypatch, capsys, tmp_path):
 @pytest.mark.parametrize("regime", ["style", "valid", "correct"])
 class TestClaims:
     """What the table says of the figures is what their results say."""
+
+    def test_training(self, regime):
+        rows = study_rows("sweep", regime=regime, optimiser="sgd")
+        losses = [row["marginal_loss"] for row in rows]
+        predicted = {
+            row["criterion"]: row["alpha"]
+            for row in study_rows("predictions", regime=regime, optimiser="sgd", source="exact")
+        }
+        assert predicted["mse"] < 0.5
+        if regime == "style":
+            assert max(losses) - min(losses) < 0.01
+        else:
+            assert losses == sorted(losses, reverse=True)
+            assert rows[0]["marginal_loss_low"] > rows[-1]["marginal_loss_high"]
+
+    def test_training_curves(self, regime):
+        for row in study_rows("alpha_path", regime=regime, arm="alpha=0.5"):
+            assert row["var_c:0.5"] < 0.5 * row["var_c:1"]
+        half = study_rows("training", regime=regime, arm="alpha=0.5")[0]
+        assert not half["marginal_loss_minus_dpo_high"] < 0
 
     def test_regimes(self, regime):
         rows = results("mse_alpha")["regimes"][regime]["targets"]

@@ -1,0 +1,43 @@
+"""The training section says what its tables say."""
+
+import pytest
+
+from bvpo_analysis.preferences.shipped import REGIMES
+from bvpo_analysis.records import Estimate
+from bvpo_analysis.report.training_section import _compared, _explained, training_sections, verdict
+from bvpo_analysis.training_study.arms import WEIGHTS
+from bvpo_analysis.training_study.committed import study_rows
+
+
+def estimate(value, low, high):
+    return Estimate(value, float("nan"), low, high, 5, "jackknife")
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_sections_have_the_sweep_and_its_best_weight(regime):
+    sections = training_sections(regime)
+    assert [s.anchor for s in sections][:3] == ["training", "training_methods", "training_gradients"]
+    sweep = sections[0].tables[0]
+    assert tuple(row[0] for row in sweep.rows) == WEIGHTS
+    losses = [row[1].value for row in sweep.rows]
+    assert losses[sweep.best] == min(losses)
+    best = study_rows("rankings", regime=regime, optimiser="sgd", outcome="marginal_loss")[0]["realised_best"]
+    assert best == WEIGHTS[sweep.best]
+    assert any("the best weight of the sweep" in line for line in verdict(regime))
+
+
+def test_other_data_have_no_training_section():
+    assert training_sections("mine") == ()
+
+
+def test_sentences_follow_the_sign_and_the_interval():
+    """Catches a loss that is praised for being higher."""
+    lower, unclear = estimate(-0.1, -0.2, -0.05), estimate(-0.1, -0.2, 0.1)
+    assert "has a lower held-out loss than DPO" in _compared(lower, "The mix", "held-out loss", low=True)
+    assert "has a lower win rate than DPO" in _compared(lower, "The mix", "win rate", low=False)
+    assert "is not told from" in _compared(unclear, "The mix", "win rate", low=False)
+    one = Estimate.without_interval(-0.1, 1)
+    assert "too few runs" in _compared(one, "The mix", "win rate", low=False)
+    assert "no gain" in _explained(lower, unclear)
+    assert "Both lower it" in _explained(lower, lower)
+    assert "does not explain" in _explained(unclear, lower)
