@@ -43,7 +43,7 @@ def training_sections(regime: str) -> tuple[Section, ...]:
         sweep_section(regime),
         methods_section(regime),
         mechanism_section(regime),
-        *overhead_sections(),
+        *overhead_sections(regime),
     )
 
 
@@ -325,8 +325,8 @@ def mechanism_section(regime: str) -> Section:
     )
 
 
-def overhead_sections() -> tuple[Section, ...]:
-    """What a step of every method costs; none where it was not measured."""
+def overhead_sections(regime: str) -> tuple[Section, ...]:
+    """What a step of every method costs, and the losses at equal cost; none where it was not measured."""
     rows = study_rows("overhead")
     if not rows:
         return ()
@@ -358,7 +358,20 @@ def overhead_sections() -> tuple[Section, ...]:
         "What a training step costs",
         "Cost of a step",
         text=(text,),
-        tables=(table("cost of a step", columns, cells),),
+        tables=(
+            table("cost of a step", columns, cells),
+            table(
+                "equal data and equal tokens",
+                [
+                    ("arm", "words"),
+                    ("tokens read", "number"),
+                    ("loss at equal data", "estimate"),
+                    ("loss at equal tokens", "estimate"),
+                    ("the latter less that of DPO", "estimate"),
+                ],
+                at_equal,
+            ),
+        ),
         folded=True,
     )
     return (section,)
