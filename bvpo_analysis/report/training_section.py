@@ -352,7 +352,22 @@ def overhead_sections(regime: str) -> tuple[Section, ...]:
         ("over DPO", "number"),
         ("memory, MB", "number"),
     ]
-    text = f"Per step of {BATCH} prompts, one thread; the time depends on the machine and on what else it does."
+    at_equal = [
+        [
+            row["arm"],
+            row["tokens"],
+            study_estimate(row, "equal_data"),
+            study_estimate(row, "equal_tokens"),
+            study_estimate(row, "minus_dpo"),
+        ]
+        for row in study_rows("equal_tokens", regime=regime)
+        if row["group"] in ("sweep", "method")
+    ]
+    text = (
+        f"Per step of {BATCH} prompts, one thread; the time depends on the machine and on what else it does. Below, the "
+        "held-out marginal loss after as many steps as DPO, and after as many tokens as DPO has read at its end, read "
+        "off the same runs: an arm with dearer steps is then seen before its learning rate has come down."
+    )
     section = Section(
         "training_overhead",
         "What a training step costs",
