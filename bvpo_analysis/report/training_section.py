@@ -364,8 +364,8 @@ def overhead_sections(regime: str) -> tuple[Section, ...]:
         if row["group"] in ("sweep", "method")
     ]
     text = (
-        f"Per step of {BATCH} prompts, one thread; the time depends on the machine and on what else it does. Below, the "
-        "held-out marginal loss after as many steps as DPO, and after as many tokens as DPO has read at its end, read "
+        f"Per step of {BATCH} prompts, one thread; the time depends on the machine and on what else it does. Below, "
+        "the held-out marginal loss after as many steps as DPO, and after as many tokens as DPO has read at its end, read "
         "off the same runs: an arm with dearer steps is then seen before its learning rate has come down."
     )
     section = Section(
