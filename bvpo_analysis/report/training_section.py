@@ -24,7 +24,7 @@ CRITERIA: dict[str, str] = {
 OUTCOMES: dict[str, str] = {
     "marginal_loss": "held-out marginal loss",
     "win_rate_thinking": "win rate, thinking",
-    "win_rate_empty": "win rate, empty trace",
+    "win_rate_empty": "win rate, an empty trace",
 }
 BASE, HALF, QUIET = "alpha=1", "alpha=0.5", "4 traces"
 """DPO on one trace; the paper's mix; the same expected gradient as DPO at the reference, with less variance."""
@@ -137,12 +137,16 @@ def verdict(regime: str) -> list[str]:
         rows = study_rows("rankings", regime=regime, optimiser="sgd", source="exact", outcome=name)
         if rows:
             one = rows[0]
-            order = sorted(rows, key=lambda row: -(row["spearman"] if row["spearman"] is not None else -2.0))
-            agreement = _text(study_estimate(order[0], "spearman"))
+            highest = max(row["spearman"] if row["spearman"] is not None else -2.0 for row in rows)
+            first = [row for row in rows if row["spearman"] == highest]
+            if not first:
+                continue
+            agreement = _text(study_estimate(first[0], "spearman"))
+            listed = " and ".join(f"“{CRITERIA[row['criterion']]}”" for row in first)
             lines.append(
-                f"By {label} the best weight of the sweep is {number(one['realised_best'])} (in "
-                f"{number(one['best_in_seeds'])} of {number(one['seeds'])} runs); the criterion that ranks the sweep "
-                f"best is “{CRITERIA[order[0]['criterion']]}”, rank correlation {agreement}."
+                f"By {label.replace(', ', ' with ')} the best weight of the sweep is {number(one['realised_best'])} (in "
+                f"{number(one['best_in_seeds'])} of {number(one['seeds'])} runs); the sweep is ranked best by {listed}, "
+                f"rank correlation {agreement}."
             )
     half = study_rows("training", regime=regime, arm=HALF)
     if half:
@@ -365,8 +369,8 @@ def overhead_sections(regime: str) -> tuple[Section, ...]:
     ]
     text = (
         f"Per step of {BATCH} prompts, one thread; the time depends on the machine and on what else it does. Below, "
-        "the held-out marginal loss after as many steps as DPO, and after as many tokens as DPO has read at its end, read "
-        "off the same runs: an arm with dearer steps is then seen before its learning rate has come down."
+        "the held-out marginal loss after as many steps as DPO, and after as many tokens as DPO has read at its end, "
+        "read off the same runs: an arm with dearer steps is then seen before its learning rate has come down."
     )
     section = Section(
         "training_overhead",
