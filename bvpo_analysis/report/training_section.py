@@ -142,10 +142,10 @@ def verdict(regime: str) -> list[str]:
             if not first:
                 continue
             agreement = _text(study_estimate(first[0], "spearman"))
-            listed = " and ".join(f"“{CRITERIA[row['criterion']]}”" for row in first)
+            listed = ", ".join(f"“{CRITERIA[row['criterion']]}”" for row in first)
             lines.append(
-                f"By {label.replace(', ', ' with ')} the best weight of the sweep is {number(one['realised_best'])} (in "
-                f"{number(one['best_in_seeds'])} of {number(one['seeds'])} runs); the sweep is ranked best by {listed}, "
+                f"By {label.replace(', ', ' with ')} the best weight of the sweep is {number(one['realised_best'])} "
+                f"(in {number(one['best_in_seeds'])} of {number(one['seeds'])} runs); it is ranked best by {listed}, "
                 f"rank correlation {agreement}."
             )
     half = study_rows("training", regime=regime, arm=HALF)
