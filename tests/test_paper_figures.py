@@ -114,6 +114,8 @@ class TestClaims:
             assert row["var_c:0.5"] < 0.5 * row["var_c:1"]
         half = study_rows("training", regime=regime, arm="alpha=0.5")[0]
         assert not half["marginal_loss_minus_dpo_high"] < 0
+        quiet = study_rows("training", regime=regime, arm="4 traces")[0]
+        assert (quiet["marginal_loss_minus_dpo_high"] < 0) == (regime == "valid")
 
     def test_regimes(self, regime):
         rows = results("mse_alpha")["regimes"][regime]["targets"]
