@@ -82,7 +82,7 @@ def _batch(rows: Rows) -> Section:
         short="Batch size and κ",
         text=(
             "Bias does not shrink with the batch, variance does: larger batches and smaller κ move weight to the "
-            "unbiased gradient. κ is step size times smoothness.",
+            "gradient with less bias. κ is step size times smoothness.",
         ),
         tables=(table("optimal weight by batch size and kappa", columns, body),),
         notes=(
