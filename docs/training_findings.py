@@ -62,8 +62,9 @@ def _opening(folder: Path) -> str:
         lines.append(f"* `{regime}`: of {len(mixes)} mixes, by the win rate with thinking, {', '.join(said)}.")
     return (
         "## Training\n\nShort runs from the reference with different methods and weights, the same batches per seed, "
-        f"{min(seeds)} to {max(seeds)} seeds per arm. Intervals are t intervals over seeds. Differences are to g_t "
-        "alone (alpha=1), seed by seed.\n\n" + "\n".join(lines)
+        f"{min(seeds)} to {max(seeds)} seeds per arm. Intervals of win rates, accuracies and held-out "
+        "losses are over seeds and prompts, all others over seeds. Differences are to g_t alone (alpha=1), seed by "
+        "seed.\n\n" + "\n".join(lines)
     )
 
 

@@ -107,7 +107,8 @@ class TestClaims:
             assert max(losses) - min(losses) < 0.01
         else:
             assert losses == sorted(losses, reverse=True)
-            assert rows[0]["marginal_loss_low"] > rows[-1]["marginal_loss_high"]
+            empty = study_rows("training", regime=regime, arm="alpha=0")[0]
+            assert (empty["marginal_loss_minus_dpo_low"] > 0) == (regime == "correct")
 
     def test_training_curves(self, regime):
         for row in study_rows("alpha_path", regime=regime, arm="alpha=0.5"):
@@ -115,7 +116,7 @@ class TestClaims:
         half = study_rows("training", regime=regime, arm="alpha=0.5")[0]
         assert not half["marginal_loss_minus_dpo_high"] < 0
         quiet = study_rows("training", regime=regime, arm="4 traces")[0]
-        assert (quiet["marginal_loss_minus_dpo_high"] < 0) == (regime == "valid")
+        assert (quiet["marginal_loss_minus_dpo_high"] < 0) == (regime == "style")
 
     def test_regimes(self, regime):
         rows = results("mse_alpha")["regimes"][regime]["targets"]

@@ -85,8 +85,8 @@ def sweep_section(regime: str) -> Section:
         "Training",
         text=(
             f"Runs of SGD on the model in the box with fixed weights, {_seeds(rows)} per weight; the reward is that of "
-            "the regime, answers are drawn for fresh prompts, and intervals are t intervals over runs. All predictions "
-            "were made before the first step.",
+            "the regime, answers are drawn for fresh prompts, and intervals of win rates, accuracies and held-out "
+            "losses are over runs and prompts, all others over runs. All predictions were made before the first step.",
             *verdict(regime),
         ),
         tables=(

@@ -119,7 +119,7 @@ def text_summary(tables: Mapping[str, pd.DataFrame]) -> str:
     rates = tables["win_rates"]
     for regime in dict.fromkeys(rates["regime"]):
         own = rates[(rates["regime"] == regime) & (rates["group"] != "pilot")]
-        parts.append(f"{regime}: win rate against the reference (mean over seeds, 95 % t interval)")
+        parts.append(f"{regime}: win rate against the reference (mean, 95 % interval over seeds and prompts)")
         by_mode = {mode: rows.set_index("arm") for mode, rows in own.groupby("mode")}
         for arm in dict.fromkeys(own["arm"]):
             cells = [_cell(by_mode[mode].loc[arm], "win_rate") for mode in by_mode]

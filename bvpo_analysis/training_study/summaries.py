@@ -1,8 +1,8 @@
-"""Numbers of an arm from its runs: means over seeds with t intervals, and differences to another arm seed by seed.
+"""Numbers of an arm from its runs: means over seeds with intervals, and differences to another arm seed by seed.
 
-Two sources of chance are kept apart. An interval is a t interval over training runs: it says what another run, with
-another order of the batches, would do on the same evaluation prompts. ``se_prompts`` is the standard error over the
-prompts, with the runs as they are: it says what other prompts would add.
+There are two sources of chance: training runs, which differ in the order of their batches, and evaluation prompts,
+which are the same for all runs. A t interval over runs says what another run would do on the same prompts; the t
+interval over prompts, of the means over runs, what other prompts would do. :func:`both` puts the two together.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +49,18 @@ class ArmRuns:
         """A number of every prompt, mean over seeds, [n]."""
         return np.mean([run["final"][mode][name] for run in self.runs.values()], axis=0)
 
+    def pairs(self, name: str) -> Floats:
+        """A number of every held-out pair, mean over seeds, [n]."""
+        return np.mean([run["held_out"][name] for run in self.runs.values()], axis=0)
+
+    def final(self, mode: str, name: str) -> Estimate | None:
+        """Mean of a number at the end, over seeds and prompts."""
+        return both(self.over_seeds(final_mean(mode, name)), clustered_mean(self.prompts(mode, name)))
+
+    def held_out(self, name: str) -> Estimate | None:
+        """Mean of a number on the held-out pairs at the end, over seeds and pairs."""
+        return both(self.over_seeds(held_out_mean(name)), clustered_mean(self.pairs(name)))
+
 
 def arm_runs(results: Sequence[Result]) -> list[ArmRuns]:
     """Results by arm, in the order in which arms first occur.
@@ -83,6 +95,47 @@ def difference(arm: ArmRuns, other: ArmRuns, function: Callable[[Result], float 
         if one is not None and two is not None:
             found.append(one - two)
     return clustered_mean(found) if found else None
+
+
+def final_difference(arm: ArmRuns, other: ArmRuns, mode: str, name: str) -> Estimate | None:
+    """:func:`difference` of a number at the end, over seeds and prompts."""
+    return _paired(arm, other, final_mean(mode, name), lambda run: run["final"][mode][name])
+
+
+def held_out_difference(arm: ArmRuns, other: ArmRuns, name: str) -> Estimate | None:
+    """:func:`difference` of a number on the held-out pairs at the end, over seeds and pairs."""
+    return _paired(arm, other, held_out_mean(name), lambda run: run["held_out"][name])
+
+
+def _paired(
+    arm: ArmRuns, other: ArmRuns, mean: Callable[[Result], float | None], each: Callable[[Result], Any]
+) -> Estimate | None:
+    found = difference(arm, other, mean)
+    if found is None:
+        return None
+    shared = sorted(set(arm.runs) & set(other.runs))
+    rows = [np.subtract(each(arm.runs[seed]), each(other.runs[seed])) for seed in shared]
+    return both(found, clustered_mean(np.mean(rows, axis=0)))
+
+
+def both(runs: Estimate | None, prompts: Estimate) -> Estimate | None:
+    """A mean over runs and prompts with an interval for both: squares of standard errors and of margins add.
+
+    With runs s and prompts p crossed, Var = V_s/S + V_p/P + V_sp/(SP), and each of the two parts contains the last
+    term, so that the interval is a little too wide rather than too short. None of it where there is no interval over
+    runs.
+
+    Example:
+        >>> over_runs = Estimate(0.5, 0.03, 0.44, 0.56, 5, "jackknife")
+        >>> over_prompts = Estimate(0.5, 0.04, 0.42, 0.58, 100, "jackknife")
+        >>> print(both(over_runs, over_prompts))
+        0.5 [0.4, 0.6]
+    """
+    if runs is None or not np.isfinite([runs.ci_low, runs.ci_high]).all():
+        return runs
+    low = runs.value - float(np.hypot(runs.value - runs.ci_low, prompts.value - prompts.ci_low))
+    high = runs.value + float(np.hypot(runs.ci_high - runs.value, prompts.ci_high - prompts.value))
+    return Estimate(runs.value, float(np.hypot(runs.se, prompts.se)), low, high, runs.n, runs.method)
 
 
 def final_mean(mode: str, name: str) -> Callable[[Result], float | None]:

@@ -10,7 +10,8 @@
     equal_tokens held-out loss after as many tokens as DPO has read at its end, beside that after as many steps
     predictions  the weights predicted before training
 
-Intervals are t intervals over seeds; ``*_se_prompts`` is the standard error over evaluation prompts beside them.
+Intervals of win rates, accuracies and held-out losses are over seeds and evaluation prompts (``summaries.both``), all
+others over seeds; ``*_se_prompts`` is the part of the standard error that is due to prompts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,15 +61,15 @@ def win_rates(arms: Sequence[ArmRuns]) -> list[Row]:
     rows = []
     for arm, base in _with_baseline(arms):
         for mode in MODES:
-            won = summaries.final_mean(mode, "won")
             controlled = arm.over_seeds(partial(_length_controlled, mode))
-            row = _names(arm) | {"mode": mode} | _estimate("win_rate", arm.over_seeds(won))
+            row = _names(arm) | {"mode": mode} | _estimate("win_rate", arm.final(mode, "won"))
             row |= {"win_rate_se_prompts": clustered_mean(arm.prompts(mode, "won")).se}
             row |= _estimate("length_controlled", controlled)
-            row |= _estimate("minus_dpo", None if base is None else summaries.difference(arm, base, won))
+            compared = None if base is None else summaries.final_difference(arm, base, mode, "won")
+            row |= _estimate("minus_dpo", compared)
             row["minus_dpo_se_prompts"] = None if base is None else _prompt_se(arm, base, mode, "won")
             for name in ("unreadable", "kl", "trace_entropy", "tokens_trace", "tokens_answer"):
-                row |= _estimate(name, arm.over_seeds(summaries.final_mean(mode, name)))
+                row |= _estimate(name, arm.final(mode, name))
             rows.append(row)
     return rows
 
@@ -78,21 +79,22 @@ def accuracy(arms: Sequence[ArmRuns], references: Mapping[str, Result]) -> list[
     rows = []
     for arm, base in _with_baseline(arms):
         for mode in MODES:
-            right = summaries.final_mean(mode, "right")
             before = np.array(references[arm.regime]["final"][mode]["right"]) if arm.regime in references else None
-            found = arm.over_seeds(right)
+            found = arm.final(mode, "right")
             row = _names(arm) | {"mode": mode}
             row["before"] = None if before is None else float(before.mean())
             row["before_se_prompts"] = None if before is None else clustered_mean(before).se
             row |= _estimate("after", found)
             row["after_se_prompts"] = clustered_mean(arm.prompts(mode, "right")).se
             if before is not None:
-                change = _shifted(found, -float(before.mean()))
-                row |= _estimate("change", change)
-                row["change_se_prompts"] = clustered_mean(arm.prompts(mode, "right") - before).se
-            row |= _estimate("minus_dpo", None if base is None else summaries.difference(arm, base, right))
+                runs = _shifted(arm.over_seeds(summaries.final_mean(mode, "right")), -float(before.mean()))
+                prompts = clustered_mean(arm.prompts(mode, "right") - before)
+                row |= _estimate("change", summaries.both(runs, prompts))
+                row["change_se_prompts"] = prompts.se
+            compared = None if base is None else summaries.final_difference(arm, base, mode, "right")
+            row |= _estimate("minus_dpo", compared)
             preferred = "trace_accuracy" if mode == "thinking" else "empty_accuracy"
-            row |= _estimate("preference_accuracy", arm.over_seeds(summaries.held_out_mean(preferred)))
+            row |= _estimate("preference_accuracy", arm.held_out(preferred))
             rows.append(row)
     return rows
 
@@ -112,9 +114,9 @@ def training(arms: Sequence[ArmRuns]) -> list[Row]:
             row |= _estimate("steps_to_level", clustered_mean(known) if known else None)
             row["reached_by"] = len(known)
         for name in ("marginal_loss", "trace_loss", "empty_loss"):
-            row |= _estimate(name, arm.over_seeds(summaries.held_out_mean(name)))
+            row |= _estimate(name, arm.held_out(name))
             if base is not None:
-                row |= _estimate(f"{name}_minus_dpo", summaries.difference(arm, base, summaries.held_out_mean(name)))
+                row |= _estimate(f"{name}_minus_dpo", summaries.held_out_difference(arm, base, name))
         row |= _estimate("gap", arm.over_seeds(summaries.gap("empty_loss" if arm.name == "alpha=0" else "trace_loss")))
         moved = summaries.spread(arm)
         row["displacement"], row["displacement_noise"] = moved if moved is not None else (None, None)
@@ -163,8 +165,8 @@ def sweep(arms: Sequence[ArmRuns], predicted: Sequence[Prediction]) -> list[Row]
             row: Row = {"regime": regime, "optimiser": optimiser, "alpha": alpha, "seeds": len(arm.runs)}
             row |= {f"predicted_{p.criterion}": p.scores[WEIGHTS.index(alpha)] for p in own if p.source == source}
             for name in OUTCOMES:
-                found = arm.over_seeds(partial(outcome, name=name))
-                row |= _estimate(name, found if name == "marginal_loss" else _negative(found))
+                mode = name.removeprefix("win_rate_")
+                row |= _estimate(name, arm.held_out(name) if name == "marginal_loss" else arm.final(mode, "won"))
             rows.append(row)
     return rows
 
@@ -328,12 +330,6 @@ def _estimate(name: str, found: Estimate | None) -> Row:
 
 def _value(found: Estimate | None) -> float | None:
     return None if found is None else found.value
-
-
-def _negative(found: Estimate | None) -> Estimate | None:
-    if found is None:
-        return None
-    return Estimate(-found.value, found.se, -found.ci_high, -found.ci_low, found.n, found.method)
 
 
 def _prompt_se(arm: ArmRuns, base: ArmRuns, mode: str, name: str) -> float:
