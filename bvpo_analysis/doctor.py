@@ -11,11 +11,11 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import torch
 
-from bvpo_analysis.errors import InputError, StudyError, exit_with, one_line
+from bvpo_analysis.errors import InputError, OneLineParser, StudyError, exit_with, one_line
 from bvpo_analysis.lrm.guards import probe
 from bvpo_analysis.lrm.loading import ReasoningModel, load_model
 from bvpo_analysis.lrm.options import ModelOptions
@@ -391,16 +391,9 @@ def examine(lrm: ReasoningModel, pairs: Sequence[PreferencePair] = (), parameter
     return results
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports wrong usage like any other wrong input: one line, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see --help")
-
-
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = _Parser(prog="python -m bvpo_analysis.doctor", description="Checks a model and its data before a study.")
+    p = OneLineParser(prog="python -m bvpo_analysis.doctor", description="Checks a model and its data before a study.")
     p.add_argument("--model", help="reasoning model: directory or hub id (default: the one in the box)")
     p.add_argument("--data", help="preference pairs of the study (default: shipped pairs, or one pair in plain text)")
     p.add_argument("--regime", default="correct", help=f"shipped pairs: {', '.join(REGIMES)} (default: correct)")

@@ -3,8 +3,10 @@
 Both carry the remedy in their text. Programming errors stay ordinary Python exceptions.
 """
 
+import argparse
 import re
 import sys
+from typing import NoReturn
 
 
 class InputError(ValueError):
@@ -29,3 +31,17 @@ def exit_with(error: InputError | StudyError) -> int:
     """Print the error on one line of stderr; returns the exit code, 2 for input and 1 for failure."""
     print(f"error: {one_line(error)}", file=sys.stderr)
     return 2 if isinstance(error, InputError) else 1
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Command-line options whose wrong usage is reported like any other wrong input: one line, exit code 2.
+
+    Example:
+        >>> OneLineParser().parse_args(["--colour"])
+        Traceback (most recent call last):
+        bvpo_analysis.errors.InputError: unrecognized arguments: --colour; see --help
+    """
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what the commands print."""
+        raise InputError(f"{message}; see --help")

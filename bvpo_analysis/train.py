@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from bvpo_analysis.errors import InputError, StudyError, exit_with
+from bvpo_analysis.errors import InputError, OneLineParser, StudyError, exit_with
 
 if TYPE_CHECKING:
     from bvpo_analysis.training.config import TrainConfig
@@ -23,16 +23,9 @@ NONE = "none"
 """What switches off an option that has a value by default."""
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports wrong usage like any other wrong input: one line, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see --help")
-
-
 def parser() -> argparse.ArgumentParser:
     """The options; kept free of heavy imports, so that --help is instant."""
-    p = _Parser(
+    p = OneLineParser(
         prog="python -m bvpo_analysis.train",
         usage="python -m bvpo_analysis.train [options]",
         description="Train a reasoning model on preference pairs with the mixed gradient alpha g_t + (1 - alpha) g_e, "

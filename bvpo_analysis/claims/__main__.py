@@ -9,24 +9,16 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from bvpo_analysis.errors import InputError, exit_with
+from bvpo_analysis.errors import InputError, OneLineParser, exit_with
 
 WIDEST = 110
 """Columns beyond which prose is not spread, however wide the terminal."""
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports wrong usage like any other wrong input: one line, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see --help")
-
-
 def parser() -> argparse.ArgumentParser:
     """The options; kept free of heavy imports, so that --help is instant."""
-    p = _Parser(
+    p = OneLineParser(
         prog="python -m bvpo_analysis.claims",
         description="Every theorem of the paper, and of the theory around it, met by a measurement: measured value, "
         "predicted value, verdict. Statements that are too strong as worded come with a counterexample.",

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from bvpo_analysis.errors import InputError, StudyError, exit_with
+from bvpo_analysis.errors import InputError, OneLineParser, StudyError, exit_with
 
 if TYPE_CHECKING:
     from bvpo_analysis.lrm.loading import ReasoningModel
@@ -16,16 +16,9 @@ if TYPE_CHECKING:
 FORMAT_HELP = "auto, native, trl, ultrafeedback or scored-responses (default: auto, told from the first row)"
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports wrong usage like any other wrong input: one line, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see --help")
-
-
 def parser() -> argparse.ArgumentParser:
     """The options; kept free of heavy imports, so that --help is instant."""
-    p = _Parser(
+    p = OneLineParser(
         prog="python -m bvpo_analysis.preferences",
         description="Preference files: check them, build them from a model, join them, export them for training.",
     )

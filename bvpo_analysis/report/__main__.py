@@ -6,21 +6,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from bvpo_analysis.errors import InputError, StudyError, exit_with
-
-
-class _Parser(argparse.ArgumentParser):
-    """Reports wrong usage like any other wrong input: one line, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see --help")
+from bvpo_analysis.errors import InputError, OneLineParser, StudyError, exit_with
 
 
 def parser() -> argparse.ArgumentParser:
     """The options; kept free of heavy imports, so that --help is instant."""
-    p = _Parser(
+    p = OneLineParser(
         prog="python -m bvpo_analysis.report",
         usage="python -m bvpo_analysis.report [options]",
         description="Which mixing weight alpha should I use on this model and these preference pairs, how sure are "

@@ -7,24 +7,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from bvpo_analysis.errors import InputError, StudyError, exit_with
+from bvpo_analysis.errors import InputError, OneLineParser, StudyError, exit_with
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports wrong usage like any other wrong input: one line, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see --help")
-
-
 def parser() -> argparse.ArgumentParser:
     """The options; kept free of heavy imports, so that --help is instant."""
-    p = _Parser(
+    p = OneLineParser(
         prog="python -m bvpo_analysis.sgd",
         description="Mixed, biased SGD on quadratics, non-convex losses and reasoning models, next to what the bounds "
         "predict: which held, how tight they were, and which weight a run prefers at which step size.",
