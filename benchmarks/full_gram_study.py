@@ -89,9 +89,7 @@ def full_gram_rows(prompts: int = 64, traces: int = 16, keys: tuple[str, ...] = 
         lambda: joint_moments(scores, estimators, target="trace", unbiased=unbiased),
     )
     pair = joint.pair("trace", "empty")
-    across = timed(
-        "products across prompts from the full Gram", lambda: cross_products(scores, estimators, rows_of, gram)
-    )
+    across = timed("products across prompts from the full Gram", lambda: cross_products(joint, rows_of, gram))
     boot = prompt_bootstrap(joint, across=across)
     timed(
         f"1000 bootstrap replicates of the weight at {len(BATCH_SIZES) * len(KAPPAS)} settings",

@@ -15,17 +15,16 @@ if a full Gram is at hand, else those of the count sketches, which are unbiased 
 1/sqrt(k). It is the degenerate part, of relative order 1/n unless the mean is within noise of zero.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from scipy import stats
 
-from bvpo_analysis.estimators.base import Estimator, mean_coefficients
 from bvpo_analysis.moments.intervals import LEVEL
 from bvpo_analysis.moments.joint import JointMoments, require_setting
-from bvpo_analysis.records import Estimate, Floats, Ints, ScoreSet
+from bvpo_analysis.records import Estimate, Floats, Ints
 
 Method = Literal["percentile", "bca"]
 
@@ -164,25 +163,22 @@ def prompt_bootstrap(
     return PromptBootstrap(joint, counts, across)
 
 
-def cross_products(scores: ScoreSet, estimators: Mapping[str, Estimator], rows: Sequence[Ints], gram: Floats) -> Floats:
+def cross_products(joint: JointMoments, rows: Sequence[Ints], gram: Floats) -> Floats:
     """Exact products [n, J, n, J] of the per-prompt means of J estimators, from the Gram of all sequences.
 
     Args:
-        scores: the pairs.
-        estimators: by name, in the order of the joint moments.
+        joint: the joint moments of the estimators, which hold the coefficients of the means.
         rows: for each pair, the positions [m] of its sequences among all N.
         gram: [N, N].
 
     Raises:
         ValueError: another number of pairs.
     """
-    if len(rows) != len(scores):
-        raise ValueError(f"rows must name the sequences of {len(scores)} pairs, got {len(rows)}")
-    means = [
-        np.array([mean_coefficients(estimator, pair.log_probs) for estimator in estimators.values()])
-        for pair in scores.pairs
-    ]
-    out = np.empty((len(rows), len(estimators), len(rows), len(estimators)))
+    if len(rows) != joint.n:
+        raise ValueError(f"rows must name the sequences of {joint.n} pairs, got {len(rows)}")
+    means = [mean[:, : len(here)] for mean, here in zip(joint.products.means, rows, strict=True)]
+    count = len(joint.names)
+    out = np.empty((joint.n, count, joint.n, count))
     for i, (mean, here) in enumerate(zip(means, rows, strict=True)):
         with_all = mean @ gram[here]
         for j in range(i + 1):

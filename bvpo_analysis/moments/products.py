@@ -58,6 +58,7 @@ class PromptProducts:
 
     Attributes:
         names: of the J estimators.
+        means: [n, J, m] coefficients of the means over realisations v_a, padded with zeros.
         own: <v_a, v_b> of the means over realisations v.
         with_totals: <v_a, V_b> with the totals V over prompts.
         each: mean of <g_a, g_b> over common realisations.
@@ -68,6 +69,7 @@ class PromptProducts:
     """
 
     names: tuple[str, ...]
+    means: Floats
     own: Floats
     with_totals: Floats
     each: Floats
@@ -154,6 +156,7 @@ def prompt_products(
                 out[name][:, a, b], out[name][:, b, a] = ab, ba
     return PromptProducts(
         names=tuple(estimators),
+        means=means,
         own=means @ gram @ means.transpose(0, 2, 1),
         with_totals=np.stack([p.with_totals[which].sum(axis=0)[np.ix_(columns, columns)] for p in scores.pairs]),
         sketches=np.stack([p.sketches[which][:, columns].transpose(1, 0, 2).reshape(j, -1) for p in scores.pairs]),

@@ -136,7 +136,7 @@ def test_exact_products_and_sketches_agree_where_sketches_are_exact():
     scores = pop.sample(rng, 12, 2, *names.values())
     joint = joint_moments(scores, names, target="trace", unbiased=())
     at = [next(k for k, p in enumerate(pop.pairs) if p.log_prob is pair.log_probs.log_prob) for pair in scores.pairs]
-    across = cross_products(scores, names, [pop.rows[k] for k in at], pop.gram)
+    across = cross_products(joint, [pop.rows[k] for k in at], pop.gram)
     exact = prompt_bootstrap(joint, across=across)
     assert exact.source == "exact"
     np.testing.assert_allclose(
@@ -145,7 +145,7 @@ def test_exact_products_and_sketches_agree_where_sketches_are_exact():
     with pytest.raises(ValueError, match=r"across must have shape \(12, 2, 12, 2\)"):
         prompt_bootstrap(joint, across=across[:11])
     with pytest.raises(ValueError, match="sequences of 12 pairs, got 11"):
-        cross_products(scores, names, [pop.rows[k] for k in at[:11]], pop.gram)
+        cross_products(joint, [pop.rows[k] for k in at[:11]], pop.gram)
 
 
 def test_a_grid_is_its_single_weights():
