@@ -12,9 +12,8 @@ from bvpo_analysis.preferences.shipped import REGIMES, Regime
 from bvpo_analysis.training import TrainConfig
 
 LEARNING_RATES: dict[Regime, float] = {"style": 0.03, "valid": 0.3, "correct": 0.1}
-"""Of SGD, so that 60 steps move the policy and its answers can be read. In ``style`` DPO at three times as much wins at
-the ceiling of the reward; in ``valid`` three times as much, and in ``correct`` five times as much, ends in answers that
-cannot be read. The arms ``pilot`` measure it again."""
+"""Of SGD, so that 60 steps move the policy and its answers can be read. Chosen on trial runs whose results were not
+kept; the arms ``pilot`` measure the choice, and ``study.json`` says which of them the committed tables still lack."""
 ADAMW_RATE = 1e-4
 """Three times as much ends in answers that cannot be read, with DPO and with the equal mix."""
 WEIGHTS: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -137,7 +136,7 @@ LOSSES: dict[str, dict[str, Any]] = {
 
 
 def pilot_arms() -> tuple[Arm, ...]:
-    """The runs by which the learning rates were chosen: the equal mix and g_t alone, one seed each."""
+    """Runs at four learning rates, by which the choice can be judged: the equal mix and g_t alone, one seed each."""
     return tuple(
         Arm(f"pilot, rate={rate:g}, alpha={alpha:g}", "pilot", regime, {"lr": rate} | weight_options(alpha), seeds=1)
         for rate in (0.03, 0.1, 0.3, 1.0)
