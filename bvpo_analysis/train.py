@@ -84,7 +84,9 @@ def parser() -> argparse.ArgumentParser:
 
     watch = p.add_argument_group("on the way")
     watch.add_argument("--evaluate-every", type=int, metavar="N", help="steps between evaluations (default: 20)")
-    watch.add_argument("--patience", type=int, metavar="N", help="stop after N evaluations without a gain")
+    watch.add_argument(
+        "--patience", type=int, metavar="N", help="stop after N evaluations without a gain and keep the best weights"
+    )
     watch.add_argument("--save-every", type=int, metavar="N", help="steps between checkpoints (default: 20)")
     watch.add_argument("--probe-every", type=int, metavar="N", help="study variances and alpha* every N steps")
     watch.add_argument("--probe-pairs", type=int, metavar="N", help="pairs of these studies (default: 32)")
@@ -189,6 +191,8 @@ def _run(options: argparse.Namespace) -> int:
     print(summary(config, run, manifest["wall_seconds"]))
     if run.stopped:
         print(f"stopped after {run.steps} of {config.steps} steps: {run.stopped}")
+    if run.kept_step < run.steps:
+        print(f"the weights are those of step {run.kept_step}, where held-out accuracy was highest")
     print(f"model: {folder / 'model'}")
     return 0
 

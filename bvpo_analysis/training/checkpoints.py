@@ -27,6 +27,7 @@ class Checkpoint:
         parameters: trainable parameters by name.
         optimiser: tensors of the optimiser's state, named "parameter/entry".
         noise: the noise of g_t in the last batch, for the running moments; None where they are not kept.
+        best: parameters at the best evaluation so far; empty without early stopping.
         state: everything else, as plain JSON values.
     """
 
@@ -34,6 +35,7 @@ class Checkpoint:
     parameters: Mapping[str, torch.Tensor]
     optimiser: Mapping[str, torch.Tensor]
     noise: torch.Tensor | None
+    best: Mapping[str, torch.Tensor]
     state: Mapping[str, Any]
 
 
@@ -61,6 +63,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint; the file appears only when it is complete."""
     tensors = {f"parameters/{n}": t for n, t in checkpoint.parameters.items()}
     tensors |= {f"optimiser/{n}": t for n, t in checkpoint.optimiser.items()}
+    tensors |= {f"best/{n}": t for n, t in checkpoint.best.items()}
     if checkpoint.noise is not None:
         tensors["noise"] = checkpoint.noise
     tensors = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
@@ -87,4 +90,5 @@ def load_checkpoint(path: Path) -> Checkpoint:
     def part(kind: str) -> dict[str, torch.Tensor]:
         return {n.removeprefix(kind): t for n, t in tensors.items() if n.startswith(kind)}
 
-    return Checkpoint(header["step"], part("parameters/"), part("optimiser/"), tensors.get("noise"), header["state"])
+    noise, state = tensors.get("noise"), header["state"]
+    return Checkpoint(header["step"], part("parameters/"), part("optimiser/"), noise, part("best/"), state)

@@ -78,8 +78,8 @@ class TrainConfig:
         smoothness: L, from which kappa = lr L then follows; "measured" for the curvature where the run starts.
         decay: of the running moments.
         evaluate_every: steps between two evaluations on the held-out pairs.
-        patience: evaluations without a gain in held-out accuracy before the run stops, with the weights it has then;
-            None to run to the end.
+        patience: evaluations without a gain in held-out accuracy before the run stops; in the end it has the weights
+            of the best evaluation. None to run to the end, with the weights it has then.
         save_every: steps between two checkpoints.
         probe_every: steps between two studies of the gradients on a fixed set of pairs; None for none.
         probe_pairs, probe_traces: size of these studies.

@@ -18,7 +18,7 @@ from bvpo_analysis.scores.log_probs import sequence_log_probs
 from bvpo_analysis.training.config import TrainConfig
 from bvpo_analysis.training.parameters import trained_parameters
 from bvpo_analysis.training.problem import TrainingProblem, training_problem
-from bvpo_analysis.training.progress import CHECKPOINT, Progress, keep, restore
+from bvpo_analysis.training.progress import CHECKPOINT, Progress, copies, keep, put_back, restore
 from bvpo_analysis.training.running_moments import RunningMoments
 from bvpo_analysis.training.smoothness import peak_kappa
 from bvpo_analysis.training.steps import GradientParts, step_gradients, step_metrics
@@ -40,12 +40,14 @@ class TrainingRun:
     Attributes:
         log: one mapping for every step, and a last one for the end.
         steps: steps that were taken.
+        kept_step: the step whose weights the policy has in the end; with early stopping that of the best evaluation.
         stopped: why the run ended early; empty if it did not.
         kappa: at the peak of the learning rate.
     """
 
     log: tuple[Mapping[str, Any], ...]
     steps: int
+    kept_step: int
     stopped: str = ""
     kappa: float = 1.0
 
@@ -81,9 +83,10 @@ def train(
     rule = replace(config.rule, kappa=kappa)
     optimiser = make_optimiser(config, parameters)
     progress, noise = Progress(moments=RunningMoments(config.decay)), None
+    best: dict[str, torch.Tensor] = {}
     log: list[dict[str, Any]] = []
     if resume and folder is not None and (folder / CHECKPOINT).exists():
-        progress, noise, log = restore(folder, parameters, optimiser)
+        progress, noise, best, log = restore(folder, parameters, optimiser)
 
     while progress.step < config.steps and not progress.stopped:
         before, step, rate = progress, progress.step, config.rate(progress.step)
@@ -94,6 +97,8 @@ def train(
         progress = progress.seen(entry.get(STOPPING), config.patience)
         if progress.stopped:
             break
+        if progress.best_step == step:
+            best = copies(parameters)
 
         try:
             trace, empty = step_gradients(problem, lrm.model, parameters, config.objective, step, config.micro_batches)
@@ -102,7 +107,7 @@ def train(
             kept = f"; the checkpoint of step {last_saved} is kept" if folder is not None and step > 0 else ""
             raise StudyError(f"{where(problem, step)}: {error}{kept}") from error
         if folder is not None and step % config.save_every == 0:
-            keep(folder, before, parameters, optimiser, noise, log)
+            keep(folder, before, parameters, optimiser, noise, best, log)
         g_t, g_e = (None if gradient is None else gradient.mean for gradient in (trace, empty))
         if trace is not None and empty is not None and problem.method.mixes:
             alpha = rule.weight(progress.moments, rate, g_t, g_e)
@@ -133,11 +138,18 @@ def train(
         parameter.grad = None
     require_sound(problem, lrm, progress.step)
     last: dict[str, Any] = {"step": progress.step}
-    for callback in callbacks:
-        last |= callback(progress.step, lrm)
+    if not progress.stopped:
+        for callback in callbacks:
+            last |= callback(progress.step, lrm)
+        progress = replace(progress.seen(last.get(STOPPING), config.patience), stopped="")
+    if 0 <= progress.best_step < progress.step:
+        put_back(best, parameters)
+        for callback in callbacks:
+            last |= callback(progress.step, lrm)
     if folder is not None:
-        keep(folder, progress, parameters, optimiser, noise, [*log, last])
-    return TrainingRun((*log, last), progress.step, progress.stopped, kappa)
+        keep(folder, progress, parameters, optimiser, noise, best, [*log, last])
+    kept_step = progress.step if progress.best_step < 0 else progress.best_step
+    return TrainingRun((*log, last), progress.step, kept_step, progress.stopped, kappa)
 
 
 def make_optimiser(config: TrainConfig, parameters: Mapping[str, torch.Tensor]) -> torch.optim.Optimizer:

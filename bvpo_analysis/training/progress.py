@@ -29,22 +29,23 @@ class Progress:
     Attributes:
         step: steps done.
         moments: running moments of the gradients.
-        best, since: best held-out accuracy, and evaluations since.
+        best, best_step, since: best held-out accuracy, where it was, -1 before there is one, and evaluations since.
         stopped: why the run has ended early; empty if it has not.
     """
 
     step: int = 0
     moments: RunningMoments = field(default_factory=RunningMoments)
     best: float = -1.0
+    best_step: int = -1
     since: int = 0
     stopped: str = ""
 
     def seen(self, accuracy: float | None, patience: int | None) -> "Progress":
-        """The progress after an evaluation; without an accuracy or patience nothing changes."""
+        """The progress after an evaluation at this step; without an accuracy or patience nothing changes."""
         if accuracy is None or patience is None:
             return self
         if accuracy > self.best:
-            return replace(self, best=accuracy, since=0)
+            return replace(self, best=accuracy, best_step=self.step, since=0)
         since = self.since + 1
         stopped = f"held-out accuracy has not risen for {since} evaluations" if since >= patience else ""
         return replace(self, since=since, stopped=stopped)
@@ -56,6 +57,7 @@ def keep(
     parameters: Mapping[str, torch.Tensor],
     optimiser: torch.optim.Optimizer,
     noise: torch.Tensor | None,
+    best: Mapping[str, torch.Tensor],
     log: Sequence[Mapping[str, Any]],
 ) -> None:
     """Write log and checkpoint, by the first process; each appears only when it is complete, the checkpoint last."""
@@ -63,19 +65,30 @@ def keep(
         return
     write_text(folder / LOG, "".join(json.dumps(entry) + "\n" for entry in log))
     tensors = optimiser_tensors(optimiser, list(parameters))
-    save_checkpoint(folder / CHECKPOINT, Checkpoint(progress.step, parameters, tensors, noise, asdict(progress)))
+    checkpoint = Checkpoint(progress.step, parameters, tensors, noise, best, asdict(progress))
+    save_checkpoint(folder / CHECKPOINT, checkpoint)
 
 
 def restore(
     folder: Path, parameters: Mapping[str, torch.Tensor], optimiser: torch.optim.Optimizer
-) -> tuple[Progress, torch.Tensor | None, list[dict[str, Any]]]:
-    """Put weights and optimiser back; returns (progress, noise of the last batch, log up to there)."""
+) -> tuple[Progress, torch.Tensor | None, dict[str, torch.Tensor], list[dict[str, Any]]]:
+    """Put weights and optimiser back; returns (progress, noise of the last batch, best weights, log up to there)."""
     held = load_checkpoint(folder / CHECKPOINT)
-    with torch.no_grad():
-        for name, value in held.parameters.items():
-            parameters[name].copy_(value)
+    put_back(held.parameters, parameters)
     restore_optimiser(optimiser, list(parameters), held.optimiser)
     progress = Progress(**(dict(held.state) | {"moments": RunningMoments(**held.state["moments"])}))
     lines = (folder / LOG).read_text(encoding="utf-8").splitlines()[: progress.step]
     noise = None if held.noise is None else held.noise.to(next(iter(parameters.values())).device)
-    return progress, noise, [json.loads(line) for line in lines]
+    return progress, noise, dict(held.best), [json.loads(line) for line in lines]
+
+
+def copies(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The parameters as they are now."""
+    return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+
+
+def put_back(values: Mapping[str, torch.Tensor], parameters: Mapping[str, torch.Tensor]) -> None:
+    """Set parameters to kept values, in place."""
+    with torch.no_grad():
+        for name, value in values.items():
+            parameters[name].copy_(value)

@@ -171,6 +171,7 @@ def run_training(
         **facts,
         "finished": True,
         "steps": run.steps,
+        "kept_step": run.kept_step,
         "stopped": run.stopped,
         "kappa": run.kappa,
         "model": weights_fingerprint(trained.model),

@@ -65,7 +65,7 @@ def _run(options: argparse.Namespace) -> int:
     work = Work(runs, TINY if options.tiny else Size(), options.output_dir)
     if not options.tables_only:
         do_work(work, processes=options.processes)
-    tables = make_tables(work)
+    tables = make_tables(work, processes=options.processes)
     if options.tables is not None:
         write_tables(tables, options.tables)
         write_facts(study_facts(work), options.tables)

@@ -2,11 +2,15 @@
 
 import json
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from bvpo_analysis.exact import rows_fingerprint
 from bvpo_analysis.lrm.loading import load_model
@@ -29,8 +33,8 @@ DIGITS = 6
 """Significant digits of the tables: what is behind them is noise of the platform."""
 
 
-def make_tables(work: Work) -> dict[str, pd.DataFrame]:
-    """Tables of the runs that are there, by name.
+def make_tables(work: Work, *, processes: int = 1) -> dict[str, pd.DataFrame]:
+    """Tables of the runs that are there, by name; predictions that are missing are made by so many processes.
 
     Raises:
         InputError: there are none.
@@ -38,10 +42,11 @@ def make_tables(work: Work) -> dict[str, pd.DataFrame]:
     references, results = results_of(work)
     folder = work.folder / code_fingerprint()
     tiny = work.size.steps is not None
-    predicted = [
-        found for regime in REGIMES if regime in references for found in predictions_of(regime, folder, work.size)
-    ]
-    tables = build_tables(references, results, predicted)
+    predict = partial(predictions_of, folder=folder, size=work.size)
+    regimes = [regime for regime in REGIMES if regime in references]
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        by_regime = list(pool.map(predict, regimes) if processes > 1 else map(predict, regimes))
+    tables = build_tables(references, results, [found for rows in by_regime for found in rows])
     if not tiny:
         rows = _kept(folder / "overhead.json", lambda: [asdict(row) for row in measure_overhead()])
         tables["overhead"] = pd.DataFrame(rows)
@@ -52,6 +57,7 @@ def predictions_of(regime: Regime, folder: Path, size: Size) -> list[Prediction]
     """The predictions of a regime: exact and sampled for SGD, sampled in its own metric for AdamW where it is run."""
 
     def compute() -> list[dict[str, Any]]:
+        torch.set_num_threads(1)
         lrm, pairs = load_model(), training_pairs(regime, size)
         sources = [("sgd", "exact", exact_moments(regime)), ("sgd", "sampled", sampled_moments(lrm, pairs))]
         if regime == SECONDARY:

@@ -7,6 +7,7 @@ may be negative.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from bvpo_analysis import mixing, theory
 from bvpo_analysis.errors import StudyError
@@ -18,6 +19,9 @@ from bvpo_analysis.objectives import DPO
 from bvpo_analysis.records import PreferencePair
 from bvpo_analysis.scores import score_pairs
 from bvpo_analysis.training_study.arms import BATCH, WEIGHTS
+
+VARIANCES = ("var_t", "var_e", "cov_te", "trace_var")
+"""Moments of one prompt and one trace of which the leave-one-prompt-out values are kept as well."""
 
 
 class Probe:
@@ -32,11 +36,12 @@ class Probe:
     def __init__(self, reference: ReasoningModel, pairs: Sequence[PreferencePair], beta: float = 0.1):
         self.reference, self.pairs, self.objective = reference, tuple(pairs), DPO(beta)
 
-    def at(self, policy: ReasoningModel) -> dict[str, float]:
+    def at(self, policy: ReasoningModel) -> dict[str, Any]:
         """Moments at one policy, by name; empty where a log-probability is not finite.
 
-        var_t, var_e, cov_te, trace_var are those of one prompt and one trace; var_c:ALPHA is the variance of the mix of
-        a batch, alpha the weight of target M3 at the batch size of the study, alpha_cosine the one of largest cosine.
+        var_t, var_e, cov_te, trace_var are those of one prompt and one trace, ``without`` their values without each of
+        the prompts; var_c:ALPHA and mse_c:ALPHA are variance and MSE of the mix of a batch, alpha the weight of target
+        M3 at the batch size of the study, with alpha_low and alpha_high over prompts.
         """
         trace, empty, marginal = Trace(self.objective), EmptyTrace(self.objective), Marginal(self.objective)
         # The engine's hooks need parameters that do not require gradients of their own.
@@ -61,15 +66,17 @@ class Probe:
         return moment_numbers(enumerated_moments(scores, trace, empty, marginal, as_sample=True))
 
 
-def moment_numbers(moments: Moments, batch_size: int = BATCH) -> dict[str, float]:
+def moment_numbers(moments: Moments, batch_size: int = BATCH) -> dict[str, Any]:
     """What is kept of moments."""
     law = moments.population(batch_size)
     names = ("bias_t_sq", "bias_e_sq", "var_t", "var_e", "cov_te", "target_sq", "target_dot_e", "mean_e_sq")
-    found = {name: float(getattr(moments, name)[0]) for name in names}
+    found: dict[str, Any] = {name: float(getattr(moments, name)[0]) for name in names}
     if moments.trace_var is not None:
         found["trace_var"] = float(moments.trace_var[0])
     variance = {a: theory.error_curve(a, law.var_t[0], law.var_e[0], law.cov_te[0]) for a in WEIGHTS}
     found |= {f"var_c:{alpha:g}": float(value) for alpha, value in variance.items()}
     found |= {f"mse_c:{alpha:g}": mixing.error(law, alpha).value for alpha in WEIGHTS}
-    found["alpha"] = mixing.optimal_alpha(law).estimate.value
-    return found
+    best = mixing.optimal_alpha(law).estimate
+    found |= {"alpha": best.value, "alpha_low": best.ci_low, "alpha_high": best.ci_high}
+    kept = {name: values for name in VARIANCES if (values := getattr(moments, name)) is not None}
+    return found | {"without": {name: [float(f"{x:.6g}") for x in values[1:]] for name, values in kept.items()}}

@@ -29,12 +29,12 @@ from bvpo_analysis.objectives import DPO
 from bvpo_analysis.preferences.shipped import Regime, shipped_pairs
 from bvpo_analysis.records import Floats, PreferencePair
 from bvpo_analysis.training import train
-from bvpo_analysis.training_study.arms import Run
+from bvpo_analysis.training_study.arms import Arm, Run
 from bvpo_analysis.training_study.probe import Probe
 
 REFERENCE_STREAM = "reference"
-PROBED = ("alpha=0.5", "alpha=1", "alpha=auto")
-"""Arms whose first run has its gradients looked at."""
+UNPROBED = ("mixed data", "pool of 4")
+"""Methods whose batch gradient is not a mix of g_t and g_e of the same rows, so that its moments do not follow."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,16 @@ def probe_of(reference: ReasoningModel, regime: Regime, size: Size) -> Probe:
     return Probe(reference, shipped_pairs(regime)[size.train_pairs : size.train_pairs + size.probe_pairs])
 
 
+def is_probed(arm: Arm) -> bool:
+    """Whether the gradients of the runs of an arm are looked at: those of the sweep and of the methods.
+
+    Example:
+        >>> [is_probed(Arm(name, group, "style")) for name, group in (("alpha=0", "sweep"), ("mixed data", "method"))]
+        [True, False]
+    """
+    return arm.group in ("sweep", "method") and arm.name not in UNPROBED
+
+
 def run_one(run: Run, size: Size) -> dict[str, Any]:
     """Train and evaluate one run, as JSON values.
 
@@ -147,9 +157,9 @@ def run_one(run: Run, size: Size) -> dict[str, Any]:
     reference = the_reference()
     policy = replace(reference, model=copy.deepcopy(reference.model))
     followed = measured_pairs(regime, size, "curve")
-    probe = probe_of(reference, regime, size) if run.seed == 0 and run.arm.name in PROBED else None
+    probe = probe_of(reference, regime, size) if is_probed(run.arm) else None
     curve: list[dict[str, float]] = []
-    probes: list[dict[str, float]] = []
+    probes: list[dict[str, Any]] = []
     clock = _Clock()
 
     def follow(step: int, lrm: ReasoningModel) -> Mapping[str, float]:
@@ -172,6 +182,7 @@ def run_one(run: Run, size: Size) -> dict[str, Any]:
         "seed": run.seed,
         "lr": config.lr,
         "steps": done.steps,
+        "kept_step": done.kept_step,
         "stopped": done.stopped,
         "log": [_plain(entry) for entry in done.log[:-1]],
         "curve": curve,

@@ -21,8 +21,8 @@ PAIRS = shipped_pairs("style", limit=8)
 SHORT = {"batch_size": 4, "steps": 6, "lr": 3e-4, "save_every": 2, "warmup": 0.0}
 
 
-def fresh(config, **options):
-    return train(config, load_model(), PAIRS, **options)
+def fresh(config, policy=None, **options):
+    return train(config, policy or load_model(), PAIRS, **options)
 
 
 @pytest.mark.parametrize(
@@ -208,6 +208,47 @@ def test_an_evaluation_is_counted_once_by_a_run_that_resumes(tmp_path):
     assert (resumed.steps, resumed.stopped) == (whole.steps, whole.stopped)
     assert whole.steps == 6
     assert resumed.log == whole.log
+
+
+@pytest.mark.parametrize(("best", "steps"), [(1, 3), (4, 6)])
+def test_early_stopping_ends_with_the_weights_of_the_best_evaluation(tmp_path, best, steps):
+    """Catches a run that ends with its last weights, whether it was stopped, or interrupted after the best step."""
+    config = TrainConfig(**(SHORT | {"steps": 9, "evaluate_every": 1, "patience": 2, "save_every": 1}))
+    weights = {}
+
+    def accuracy(step, lrm):
+        weights.setdefault(step, next(lrm.model.parameters()).detach().clone())
+        now = next(lrm.model.parameters())
+        return {"eval/accuracy": 0.1 * step if torch.equal(now, weights[step]) and step <= best else 0.05}
+
+    def interrupt(step, lrm):
+        if step == best + 1:
+            raise KeyboardInterrupt
+        return {}
+
+    whole = fresh(config, callbacks=[accuracy], policy=(policy := load_model()))
+    with pytest.raises(KeyboardInterrupt):
+        fresh(config, folder=tmp_path, callbacks=[accuracy, interrupt])
+    resumed = fresh(config, folder=tmp_path, callbacks=[accuracy], resume=True, policy=(other := load_model()))
+    assert (whole.steps, whole.kept_step) == (resumed.steps, resumed.kept_step) == (steps, best)
+    for lrm in (policy, other):
+        assert torch.equal(next(lrm.model.parameters()), weights[best])
+        assert not torch.equal(next(lrm.model.parameters()), weights[steps])
+
+
+def test_a_run_to_its_end_with_patience_ends_with_its_best_weights():
+    """Catches best weights that are put back only where a run was stopped, and a last evaluation that is not seen."""
+    for rising, kept in ((True, 4), (False, 2)):
+        config = TrainConfig(**(SHORT | {"steps": 4, "evaluate_every": 1, "patience": 3}))
+        seen = []
+
+        def accuracy(step, lrm, seen=seen, rising=rising):
+            seen.append(next(lrm.model.parameters()).detach().clone())
+            return {"eval/accuracy": 0.1 * step if rising or step <= 2 else 0.1}
+
+        run = fresh(config, callbacks=[accuracy], policy=(policy := load_model()))
+        assert (run.steps, run.kept_step, run.stopped) == (4, kept, "")
+        assert torch.equal(next(policy.model.parameters()), seen[kept])
 
 
 def test_clipping_bounds_the_step():
