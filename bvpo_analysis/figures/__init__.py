@@ -22,6 +22,7 @@ from bvpo_analysis.figures.geometry import plot_plane
 from bvpo_analysis.figures.group_moments import plot_group_moments
 from bvpo_analysis.figures.groups import plot_groups
 from bvpo_analysis.figures.log_variances import plot_log_variances
+from bvpo_analysis.figures.logged_runs import plot_logged_losses, plot_logged_variances, plot_logged_weights
 from bvpo_analysis.figures.mse_alpha import plot_mse_alpha, stack_is_clipped
 from bvpo_analysis.figures.off_reference import plot_trace_bias
 from bvpo_analysis.figures.regimes import plot_side_by_side
@@ -68,6 +69,9 @@ __all__ = [
     "plot_group_moments",
     "plot_groups",
     "plot_log_variances",
+    "plot_logged_losses",
+    "plot_logged_variances",
+    "plot_logged_weights",
     "plot_mse_alpha",
     "plot_overhead",
     "plot_plane",

@@ -65,14 +65,15 @@ def plot_sweep(
 
 
 def plot_weight_path(rows: pd.DataFrame | Sequence[Mapping[str, Any]], ax: Axes) -> Axes:
-    """alpha* along a run, exact by enumeration on held-out pairs, and the weight that the run took.
+    """alpha* along the runs of an arm, by enumeration on held-out pairs, and the weight that they took.
 
     Args:
-        rows: rows with step, alpha, used; of one run.
+        rows: rows with step, alpha, alpha_low, alpha_high (empty where there is no interval), used; of one arm.
         ax: where to draw.
     """
     data = sorted(rows_of(rows), key=lambda row: row["step"])
     steps = column(data, "step")
+    ax.fill_between(steps, column(data, "alpha_low"), column(data, "alpha_high"), color=BLUE, alpha=0.15, linewidth=0)
     ax.plot(steps, column(data, "alpha"), color=BLUE, marker="o", label="α* of a batch")
     ax.plot(steps, column(data, "used"), color=VERMILLION, marker="s", linestyle="--", label="weight taken")
     ax.set_xlabel("step")
@@ -83,19 +84,22 @@ def plot_weight_path(rows: pd.DataFrame | Sequence[Mapping[str, Any]], ax: Axes)
 def plot_gradient_variances(
     rows: pd.DataFrame | Sequence[Mapping[str, Any]], ax: Axes, weights: Sequence[float] = (0.0, 0.5, 1.0)
 ) -> Axes:
-    """Variance of the mixed batch gradient along a run, one line per weight.
+    """Variance of the mixed batch gradient along the runs of an arm, one line per weight, its interval as a band.
 
     Args:
-        rows: rows with step and var_c:ALPHA; of one run.
+        rows: rows with step, var_c:ALPHA, var_c:ALPHA_low and var_c:ALPHA_high (empty where there is none); of one arm.
         ax: where to draw.
         weights: which weights.
     """
     data = sorted(rows_of(rows), key=lambda row: row["step"])
     for i, weight in enumerate(weights):
         colour, line, mark = SERIES[i % len(SERIES)]
+        name = f"var_c:{weight:g}"
+        low, high = column(data, f"{name}_low"), column(data, f"{name}_high")
+        ax.fill_between(column(data, "step"), low, high, color=colour, alpha=0.12, linewidth=0)
         ax.plot(
             column(data, "step"),
-            column(data, f"var_c:{weight:g}"),
+            column(data, name),
             color=colour,
             linestyle=line,
             marker=mark,

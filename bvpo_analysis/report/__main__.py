@@ -38,6 +38,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--compare", type=int, metavar="N", help="compare other estimators on N pairs (default: 96; 0: none)"
     )
+    p.add_argument(
+        "--train",
+        action="append",
+        metavar="RUN",
+        help="show this run of python -m bvpo_analysis.train as well; may be repeated",
+    )
+    p.add_argument(
+        "--from-study", metavar="DIR", help="tables of a training study to show (default: the committed ones)"
+    )
     p.add_argument("--engine", help="score engine: auto, vmap, hooks or loop (default: auto, the fastest that fits)")
     p.add_argument("--dtype", help="type of the weights: float32 (default), float64, bfloat16 or float16")
     p.add_argument("--device", help="cpu (default), cuda, cuda:N, mps, or auto: spread over devices, engine loop")

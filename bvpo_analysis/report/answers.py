@@ -17,7 +17,7 @@ from bvpo_analysis.report.formatting import (
 )
 from bvpo_analysis.report.questions import QUESTIONS, Question
 
-Source = Literal["run", "committed", "none"]
+Source = Literal["run", "committed", "given", "none"]
 """Where an answer is from: this run, a committed measurement that does not depend on it, or nowhere."""
 
 

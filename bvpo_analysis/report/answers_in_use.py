@@ -5,6 +5,7 @@ from typing import Any
 
 from bvpo_analysis.report.answers import HERE, Answer, Facts, est, pct, side_of_one
 from bvpo_analysis.report.formatting import number, weight_parts
+from bvpo_analysis.report.train_runs import weight_sentence
 
 ARMS = {"alpha=1": "g_t alone", "alpha=0.5": "equal mix"}
 """Ways to train, in words."""
@@ -81,11 +82,14 @@ def along_training(facts: Facts) -> Answer:
     bias, price = span(found["path_bias_last"]), number(100 * (found["path_price"] - 1))
     where = "on these pairs" if facts.regime else "over its regimes"
     prompts = number(found["path_prompts"])
+    runs = facts.results.get("training_runs") or []
+    given = [sentence for run in runs if (sentence := weight_sentence(run))]
     return Answer(
-        f"On {prompts} enumerated prompts of the model in the box, {where}, the best weight moves from {first} near "
+        " ".join([*given, ""])
+        + f"On {prompts} enumerated prompts of the model in the box, {where}, the best weight moves from {first} near "
         f"the reference to {last} at a trained checkpoint, where the bias of g_t is {bias} times |μ|; a weight that "
         f"takes g_t for unbiased has at most {price} % more than the least error anywhere on the way.",
-        "committed",
+        "given" if given else "committed",
     )
 
 
@@ -129,7 +133,7 @@ def reasoning_kept(facts: Facts) -> Answer:
     changes = found_changes(facts.committed["accuracy_changes"])
     if not changes:
         return Answer(f"{text} After it: not measured here.", "none")
-    return Answer(f"{text} {changes}", "committed")
+    return Answer(f"{text} {changes}", "given" if facts.committed["given_study"] else "committed")
 
 
 def found_changes(rows: Sequence[Mapping[str, Any]]) -> str:

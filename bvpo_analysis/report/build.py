@@ -44,6 +44,8 @@ from bvpo_analysis.report.run_folder import (
     write_text,
 )
 from bvpo_analysis.report.schema import check_results
+from bvpo_analysis.report.train_runs import read_runs
+from bvpo_analysis.report.trained import StudyTables
 from bvpo_analysis.scores import ENGINE_NAMES, BlockFolder, Shard, score_engine
 from bvpo_analysis.scores.blocks import require_all_counted
 from bvpo_analysis.scores.memory import available_bytes
@@ -107,6 +109,10 @@ class Inputs:
                         self.lrm.assembler.check_round_trip(pair.prompt, trace, pair.answer(side))
             except InputError as error:
                 raise InputError(f"prompt {pair.prompt_id!r}: {error}") from error
+        self.training_runs = read_runs(config.train)
+        self.tables: StudyTables | None = None
+        if config.from_study is not None:
+            self.tables = StudyTables(config.regime, Path(config.from_study)).require()
         self.provenance: dict[str, Any] | None = None
         if config.data is None and config.ref_model in (None, BOX):
             self.provenance = json.loads((DIRECTORY / f"{config.regime}.provenance.json").read_text())
@@ -194,6 +200,8 @@ def run_report(
         architecture=Architecture.from_config(
             getattr(inputs.lrm.model, "config", None), sum(p.numel() for p in inputs.lrm.model.parameters())
         ),
+        tables=inputs.tables,
+        training_runs=inputs.training_runs,
     )
     results = jsonable(
         {

@@ -6,11 +6,15 @@ from bvpo_analysis.coverage.measured import measured_coverage
 from bvpo_analysis.off_reference.measured import measured_regimes, off_reference_rows
 from bvpo_analysis.report.adam import measured_adam
 from bvpo_analysis.report.box_sections import RECOVERED, accuracies, ranking_claims
-from bvpo_analysis.report.trained import accuracy_changes
+from bvpo_analysis.report.trained import StudyTables, accuracy_changes
 
 
-def committed_facts(regime: str | None) -> dict[str, Any]:
+def committed_facts(regime: str | None, tables: StudyTables | None = None) -> dict[str, Any]:
     """By name, for one shipped regime, or for all of them where the study is on other data.
+
+    Args:
+        regime: which pairs.
+        tables: of a training study; the committed ones of the regime when not given.
 
     Example:
         >>> found = committed_facts("correct")
@@ -35,7 +39,8 @@ def committed_facts(regime: str | None) -> dict[str, Any]:
         "path_prompts": measured_regimes()[0].points[0].prompts,
         "path_price": max(row.price for row in rows),
         "accuracy": accuracies(),
-        "accuracy_changes": accuracy_changes(regime),
+        "given_study": tables is not None and tables.given,
+        "accuracy_changes": accuracy_changes(tables or StudyTables(regime)),
         "adam": measured_adam(regime),
         "blind": blind,
         "aware": aware,

@@ -44,6 +44,8 @@ class ReportConfig:
     params: str | None = None
     limit: int | None = None
     compare: int = 96
+    train: tuple[str, ...] = ()
+    from_study: str | None = None
     engine: str = "auto"
     dtype: str = "float32"
     device: str = "cpu"
@@ -56,6 +58,9 @@ class ReportConfig:
     chat_template: str | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.train, str) or not all(isinstance(folder, str) for folder in self.train):
+            raise InputError(f"train must be a list of run folders, got {self.train!r}")
+        object.__setattr__(self, "train", tuple(self.train))  # YAML has lists
         whole = {"seed": self.seed, "batch_size": self.batch_size, "limit": self.limit, "compare": self.compare}
         for name, value in whole.items():
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
@@ -79,6 +84,10 @@ class ReportConfig:
             (
                 self.compare == 0 or self.compare >= FEWEST_COMPARED,
                 f"--compare must be 0 (no comparison) or at least {FEWEST_COMPARED}, got {self.compare}",
+            ),
+            (
+                self.from_study is None or self.data is None,
+                "--from-study shows a study on the shipped pairs of a --regime; drop --data",
             ),
             (
                 self.model is None or self.data is not None or self.ref_model == BOX,

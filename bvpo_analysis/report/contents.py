@@ -40,7 +40,7 @@ from bvpo_analysis.report.method_sections import coverage_section, off_reference
 from bvpo_analysis.report.sections import Section
 from bvpo_analysis.report.sensitivity import group_weights_section, label_noise_section, sample_size_section
 from bvpo_analysis.report.target_sections import answers_section, closeness_section, directions_section
-from bvpo_analysis.report.trained import trained_sections
+from bvpo_analysis.report.trained import StudyTables, trained_sections
 from bvpo_analysis.report.weight_sections import (
     empty_alone_section,
     prices_section,
@@ -66,6 +66,7 @@ class Measured:
         regime: the shipped regime, for the model in the box on its own pairs; None for anything else.
         compared: other estimators on some of the pairs, if they were scored.
         losses: other losses on enumerated prompts, if there are any.
+        tables: of a training study; the committed ones of the regime when not given.
     """
 
     study: Study
@@ -77,6 +78,12 @@ class Measured:
     regime: str | None = None
     compared: EstimatorComparison | None = None
     losses: Sequence[LossRow] = ()
+    tables: StudyTables | None = None
+
+    @property
+    def study_tables(self) -> StudyTables:
+        """The tables of a training study that are shown."""
+        return self.tables or StudyTables(self.regime)
 
     @property
     def at_reference(self) -> bool:
@@ -168,7 +175,7 @@ def sections_of(
             cost_section(compared.costs, labels=labels),
             equal_budget_section(all_rows, batch_size=batch_size),
         ]
-    return [*sections, *committed_sections(m.regime)]
+    return [*sections, *committed_sections(m.regime), *trained_sections(m.study_tables)]
 
 
 def committed_sections(regime: str | None) -> list[Section]:
@@ -181,5 +188,4 @@ def committed_sections(regime: str | None) -> list[Section]:
         ranking_section(),
         accuracy_section(),
         adam_section(regime),
-        *trained_sections(regime),
     ]

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from bvpo_analysis import figures
 from bvpo_analysis.report.formatting import estimate_text, grid_text, number, weight_parts
+from bvpo_analysis.report.train_runs import sentences
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ def drawings(results: Mapping[str, Any], width: float = figures.TEXT_WIDTH) -> d
             found.append(_draw_grid(results["alpha_grid"], width))
         if results.get("groups"):
             found.append(_draw_groups(results["groups"], width))
+        if results.get("training_runs"):
+            found.append(_draw_runs(results["training_runs"], width))
     return {drawing.name: drawing for drawing in found}
 
 
@@ -96,6 +99,28 @@ def _draw_groups(rows: Sequence[Mapping[str, Any]], width: float) -> Drawing:
         for row in rows
     ]
     return Drawing("groups", "α* per parameter group", caption, f"{alt}.", figure, pd.DataFrame(data))
+
+
+def _draw_runs(runs: Sequence[Mapping[str, Any]], width: float) -> Drawing:
+    logs = {run["name"]: run["log"] for run in runs}
+    probed = any(line.get("probe/alpha") is not None for lines in logs.values() for line in lines)
+    panels = [figures.plot_logged_losses, figures.plot_logged_weights]
+    panels += [figures.plot_logged_variances] if probed else []
+    figure = Figure(figsize=(width, 0.5 + 1.7 * len(panels)), layout="constrained")
+    axes = figure.subplots(len(panels), 1, sharex=True)
+    for panel, ax in zip(panels, axes, strict=True):
+        panel(logs, ax)
+    axes[-1].set_xlabel("step")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(len(logs), 3))
+    caption = "Held-out loss with its standard error; the weight that the run took."
+    if probed:
+        caption += (
+            " Marks: the best weight of a batch and the variances of its gradients, as studied on the way, with 95 % "
+            "intervals; weights far outside [0, 1] are beyond the axis."
+        )
+    alt = " ".join(sentence for run in runs for sentence in sentences(run)) or "Training runs over their steps."
+    data = pd.DataFrame([{"run": name, **line} for name, lines in logs.items() for line in lines])
+    return Drawing("train_runs", "Training runs", caption, alt, figure, data)
 
 
 def _ends(name: str, estimate: Mapping[str, Any] | None) -> dict[str, Any]:

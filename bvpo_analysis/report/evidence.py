@@ -6,6 +6,7 @@ from typing import Any
 from bvpo_analysis.report.formatting import greek, number, size_text
 from bvpo_analysis.report.sections import Kind, Section, table
 from bvpo_analysis.report.symbols import GLOSSARY, RELATIONS
+from bvpo_analysis.report.train_runs import train_runs_section
 from bvpo_analysis.tables import MOMENTS
 
 Rows = Sequence[Mapping[str, Any]]
@@ -22,6 +23,7 @@ def evidence(results: Mapping[str, Any]) -> dict[str, Section]:
         ("identified", _allowed),
         ("claims", _claims),
         ("claims", _sound),
+        ("training_runs", train_runs_section),
     )
     found += [make(results[key]) for key, make in makers if results.get(key)]
     found += [_moments(results.get("moments") or {}), _enumeration(results)]

@@ -11,6 +11,7 @@ from bvpo_analysis.report.sections import Section
 SOURCES = {
     "run": "measured in this run",
     "committed": "a committed measurement, not of this run",
+    "given": "read from runs or tables that were given",
     "none": "not measured in this run",
 }
 """Where an answer is from, in words."""

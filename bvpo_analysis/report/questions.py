@@ -116,7 +116,7 @@ _QUESTIONS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     (
         "Along training",
         "Does the best weight move during training?",
-        ("off-reference", "schedule", "training_gradients"),
+        ("train-runs", "off-reference", "schedule", "training_gradients"),
         "use --ref-model with --traces exact on a checkpoint of the model in the box",
     ),
     (

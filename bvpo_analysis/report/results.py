@@ -1,6 +1,6 @@
 """results.json: every number of a report as an Estimate, each with the full name of what it refers to.
 
-Layout (schema version 2; ``results.schema.json`` documents every key). ``alpha`` objects follow
+Layout (schema version 3; ``results.schema.json`` documents every key). ``alpha`` objects follow
 :class:`bvpo_analysis.records.Alpha`, ``estimate`` objects follow :class:`bvpo_analysis.records.Estimate`; infinite
 interval ends and undefined numbers are null.
 
@@ -22,6 +22,7 @@ interval ends and undefined numbers are null.
     measures     {name: estimate or null}: what single questions turn on, see bvpo_analysis.report.measures
     leader       {label, relative} of the estimator with the least error at equal budget, or null
     losses       [{name, target_sq, bias_t, bias_e, trace_var, alpha, worth}] per loss on enumerated prompts
+    training_runs  [{name, method, alpha, ..., steps, log}] of --train, see bvpo_analysis.report.train_runs
     sections     [{anchor, title, short, text, tables [{name, columns [{label, kind}], rows, best}], notes, figures,
                  folded}]: see bvpo_analysis.report.sections
     questions    [{number, anchor, short, question, answer, source, needs, evidence}]: see
@@ -53,10 +54,11 @@ from bvpo_analysis.report.contents import Measured, leader_of, measures_of, sect
 from bvpo_analysis.report.losses import LossRow
 from bvpo_analysis.report.measures import trace_is_unbiased
 from bvpo_analysis.report.step_sizes import step_size_results
+from bvpo_analysis.report.trained import StudyTables
 from bvpo_analysis.study import Study
 from bvpo_analysis.tables import estimator_rows, group_rows, jsonable, moment_estimates
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 TARGET_BATCH_SIZES = (1, 16, 64)
 CHECKED_FROM = 64
 """Fewest prompts for which the tests measure the coverage of the intervals."""
@@ -85,6 +87,8 @@ def study_results(
     notes: Sequence[str] = (),
     losses: Sequence[LossRow] = (),
     architecture: Architecture | None = None,
+    tables: StudyTables | None = None,
+    training_runs: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Everything in results.json that follows from the study, as plain JSON values.
 
@@ -103,11 +107,13 @@ def study_results(
         notes: further alerts of the level "note".
         losses: other losses on enumerated prompts, if there are any.
         architecture: of the model, where operations are counted.
+        tables: of a training study; the committed ones of the regime when not given.
+        training_runs: runs of the trainer, see :mod:`bvpo_analysis.report.train_runs`.
     """
     moments, law = study.whole, study.law(batch_size=batch_size)
     alpha = mixing.optimal_alpha(law, kappa)
     costs = study.costs(architecture)
-    parts = Measured(study, pairs, batch_size, kappa, alpha, costs, regime, compared, losses)
+    parts = Measured(study, pairs, batch_size, kappa, alpha, costs, regime, compared, losses, tables)
     traces_rows, all_rows = parts.traces_rows, parts.all_rows
     measures = measures_of(parts, traces_rows)
     sizes = dict(zip(study.scores.groups, study.scores.parameters, strict=True))
@@ -132,11 +138,12 @@ def study_results(
             "measures": measures,
             "leader": leader_of(all_rows),
             "losses": list(losses),
+            "training_runs": list(training_runs),
             "sections": sections_of(parts, measures, traces_rows, all_rows),
             "claims": load_measured(),
         }
     )
-    facts = Facts(found, jsonable(committed_facts(regime)), batch_size, regime, parts.at_reference)
+    facts = Facts(found, jsonable(committed_facts(regime, tables)), batch_size, regime, parts.at_reference)
     return found | {"questions": question_rows(facts, ANSWERS)}
 
 

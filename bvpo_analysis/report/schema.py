@@ -31,7 +31,7 @@ def problems(results: Mapping[str, Any]) -> list[str]:
     """What is wrong with results, a line each, the place first; empty where nothing is.
 
     Example:
-        >>> problems({"schema_version": 2})[0]
+        >>> problems({"schema_version": 3})[0]
         "results.json: 'config' is a required property"
     """
     found = Draft202012Validator(results_schema()).iter_errors(results)

@@ -1,5 +1,6 @@
 """The tables that ``make train-study`` wrote, committed for reports and figures; reads no model."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ TABLES = (
 """Names of the tables; see :mod:`bvpo_analysis.training_study.tables` and ``overhead``."""
 
 Row = dict[str, Any]
+StudyRows = Callable[..., list[Row]]
+""":func:`study_rows`, of one folder."""
 
 
 @cache
@@ -70,12 +73,12 @@ def study_estimate(row: Row, name: str) -> Estimate | None:
     return Estimate(float(value), float("nan"), float(low), float(high), count, "jackknife")
 
 
-def studied_regimes() -> tuple[Regime, ...]:
-    """The regimes that the committed tables hold.
+def studied_regimes(folder: Path = FOLDER) -> tuple[Regime, ...]:
+    """The regimes that the tables hold.
 
     Example:
         >>> studied_regimes()
         ('style', 'valid', 'correct')
     """
-    held = {row["regime"] for row in study_rows("sweep")}
+    held = {row["regime"] for row in study_rows("sweep", folder)}
     return tuple(regime for regime in REGIMES if regime in held)

@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from bvpo_analysis import theory
 from bvpo_analysis.evaluation import clustered_mean
 from bvpo_analysis.records import Estimate, Floats
-from bvpo_analysis.training_study.arms import BATCH
 
 Result = Mapping[str, Any]
 BASELINE = "alpha=1"
@@ -207,22 +205,6 @@ def spread(arm: ArmRuns) -> tuple[float, float] | None:
     noise = float(np.square(vectors - mean).sum() / (len(vectors) - 1))
     signal = max(float(mean @ mean) - noise / len(vectors), 0.0)
     return float(np.sqrt(signal)), float(np.sqrt(noise))
-
-
-def gradient_variance(run: Result) -> float | None:
-    """Tr Cov of the arm's batch gradient at the probes after the start, mean over them; None where not known.
-
-    For a mix, at the mean weight of the run; for the mean of four traces, with a quarter of the trace variance.
-    """
-    probes = [probe for probe in run["probes"] if "var_t" in probe]
-    weight = mean_alpha(run)
-    if not probes or weight is None or run["arm"] in ("mixed data", "pool of 4"):
-        return None
-    saved = 0.75 if run["arm"] == "4 traces" else 0.0
-    values = [
-        theory.error_curve(weight, p["var_t"] - saved * p["trace_var"], p["var_e"], p["cov_te"]) / BATCH for p in probes
-    ]
-    return float(np.mean(values))
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:

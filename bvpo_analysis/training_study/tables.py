@@ -10,8 +10,9 @@
     equal_tokens held-out loss after as many tokens as DPO has read at its end, beside that after as many steps
     predictions  the weights predicted before training
 
-Intervals of win rates, accuracies and held-out losses are over seeds and evaluation prompts (``summaries.both``), all
-others over seeds; ``*_se_prompts`` is the part of the standard error that is due to prompts.
+Intervals of win rates, accuracies and held-out losses are over seeds and evaluation prompts (``summaries.both``), those
+of variances and alpha* over seeds and probed pairs (``gradients``), all others over seeds; ``*_se_prompts`` is the part
+of the standard error that is due to prompts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +23,8 @@ import numpy as np
 import pandas as pd
 
 from bvpo_analysis.evaluation import MODES, clustered_mean
-from bvpo_analysis.records import Estimate
-from bvpo_analysis.training_study import summaries
+from bvpo_analysis.records import Estimate, Floats
+from bvpo_analysis.training_study import gradients, summaries
 from bvpo_analysis.training_study.arms import WEIGHTS
 from bvpo_analysis.training_study.predictions import Prediction
 from bvpo_analysis.training_study.summaries import BASELINE, ArmRuns, Result
@@ -105,7 +106,9 @@ def training(arms: Sequence[ArmRuns]) -> list[Row]:
     for arm, base in _with_baseline(arms):
         level = None if base is None else summaries.level_of(base)
         row = _names(arm)
-        row["gradient_variance"] = _value(arm.over_seeds(summaries.gradient_variance))
+        row |= _estimate("gradient_variance", gradients.variance_of(arm))
+        ratio = None if base is None else gradients.variance_ratio(arm, base)
+        row |= _estimate("gradient_variance_over_dpo", ratio)
         row |= _estimate("roughness", arm.over_seeds(summaries.roughness))
         row["level"] = level
         if level is not None:
@@ -213,24 +216,32 @@ def rankings(arms: Sequence[ArmRuns], predicted: Sequence[Prediction]) -> list[R
     return rows
 
 
-PATH_COLUMNS = ("alpha", "var_t", "var_e", "cov_te", "trace_var", "bias_t_sq", "bias_e_sq", "target_sq")
+PATH_COLUMNS = ("cov_te", "bias_t_sq", "bias_e_sq", "target_sq")
+"""Of the path, given without intervals."""
 
 
 def alpha_path(arms: Sequence[ArmRuns], references: Mapping[str, Result]) -> list[Row]:
-    """One row per arm and probed step; ``used`` is the weight that the run took, a mean over the ten steps around."""
+    """One row per arm and probed step, the reference at step 0; ``used`` is the weight that the runs took around it."""
     rows = []
     for arm in arms:
-        for run in arm.runs.values():
-            if not run["probes"]:
-                continue
-            start = references.get(arm.regime, {}).get("probe")
-            for probe in ([start] if start else []) + list(run["probes"]):
-                near = [e["alpha"] for e in run["log"] if abs(e["step"] - probe["step"]) <= 5]
-                row = _names(arm) | {"seed": run["seed"], "step": probe["step"]}
-                row |= {name: probe.get(name) for name in PATH_COLUMNS}
-                row |= {name: value for name, value in probe.items() if name.startswith(("var_c:", "mse_c:"))}
-                row["used"] = float(np.mean(near)) if near else None
-                rows.append(row)
+        found = {seed: [p for p in run["probes"] if "without" in p] for seed, run in arm.runs.items()}
+        if not any(found.values()):
+            continue
+        start = references.get(arm.regime, {}).get("probe")
+        at = {0: [start]} if start else {}
+        for probe in (probe for probes in found.values() for probe in probes):
+            at.setdefault(probe["step"], []).append(probe)
+        for step, probes in sorted(at.items()):
+            row = _names(arm) | {"step": step} | _estimate("alpha", gradients.weight_at(probes))
+            used = [w for run in arm.runs.values() if (w := gradients.weight_used(run, step)) is not None]
+            row["used"] = float(np.mean(used)) if used else None
+            for name in ("var_t", "var_e", "trace_var"):
+                row |= _estimate(name, gradients.path_point(probes, partial(_replicates, name)))
+            for alpha in WEIGHTS:
+                row |= _estimate(f"var_c:{alpha:g}", gradients.path_point(probes, partial(_mix_variance, alpha)))
+            row |= {name: float(np.mean([probe[name] for probe in probes])) for name in PATH_COLUMNS}
+            row |= {f"mse_c:{a:g}": float(np.mean([probe[f"mse_c:{a:g}"] for probe in probes])) for a in WEIGHTS}
+            rows.append(row)
     return rows
 
 
@@ -336,6 +347,14 @@ def _prompt_se(arm: ArmRuns, base: ArmRuns, mode: str, name: str) -> float:
     shared = sorted(set(arm.runs) & set(base.runs))
     rows = [np.subtract(arm.runs[s]["final"][mode][name], base.runs[s]["final"][mode][name]) for s in shared]
     return clustered_mean(np.mean(rows, axis=0)).se
+
+
+def _replicates(name: str, probe: Result) -> Floats:
+    return gradients.replicates(probe)[name]
+
+
+def _mix_variance(alpha: float, probe: Result) -> Floats:
+    return gradients.batch_variance(alpha, gradients.replicates(probe))
 
 
 def _at(step: int, name: str, run: Result) -> float:

@@ -116,7 +116,7 @@ def sample():
     ]
     group = {"bias_e_sq": estimate(0.2, 0.1), "var_t": estimate(1.5, 0.1), "trace_var": estimate(0.7, 0.1)}
     results = {
-        "schema_version": 2,
+        "schema_version": 3,
         "config": {"model": None, "seed": 20251, "batch_size": 16, "params": "layers\\.0|norm", "quick": True},
         "model": {
             "name": "tiny <lrm>",
@@ -232,9 +232,35 @@ def sample():
             }
             for name, bias, weight in (("dpo", 0.0, 0.6123), ("ipo", 0.0, 0.6123), ("simpo", 0.2417, 0.7717))
         ],
+        "training_runs": [training_run("my-run", "auto"), training_run("other <run>", 0.5)],
         "sections": [],
     }
     return answered(results)
+
+
+def training_run(name, weight):
+    """An invented run of forty steps, with two evaluations and two probes."""
+
+    def ends(name, value, half):
+        return {name: value, f"{name}_low": value - half, f"{name}_high": value + half}
+
+    log = [{"step": s, "loss": 0.69 - 0.003 * s, "alpha": 0.5, "grad_norm": 1.4} for s in range(0, 40, 4)]
+    log.append({"step": 40})
+    for line, loss in ((log[0], 0.6931), (log[-1], 0.5817)):
+        line |= {"eval/loss": loss, "eval/loss_se": 0.013, **ends("eval/accuracy", 0.6251, 0.1)}
+        for key, value, half in (
+            ("alpha", 0.4137, 0.1),
+            ("var_t", 2.31, 0.2),
+            ("var_e", 0.71, 0.1),
+            ("var_c", 0.9, 0.1),
+        ):
+            line |= ends(f"probe/{key}", value, half)
+        line |= {**ends("probe/bias_t_sq", 0.011, 0.02), **ends("probe/bias_e_sq", 0.21, 0.05), "probe/ess_share": 0.93}
+    return {
+        **{"name": name, "method": "bvpo", "alpha": weight, "loss": "dpo", "beta": 0.1, "optimiser": "adamw"},
+        **{"lr": 3e-4, "batch_size": 16, "seed": 0, "data": "correct", "planned": 40, "steps": 40, "finished": True},
+        **{"kept_step": 40, "held_out_pairs": 32, "log": log},
+    }
 
 
 def bare():
@@ -249,7 +275,7 @@ def bare():
         row |= {"trace_var": None, "data_var": None}
     for row in results["targets"]:
         row |= {"enumerated": None, "exact": None}
-    results |= {"leader": None, "losses": [], "step_sizes": None}
+    results |= {"leader": None, "losses": [], "step_sizes": None, "training_runs": []}
     results["measures"] = dict.fromkeys(MEASURES)
     return answered(results)
 

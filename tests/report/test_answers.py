@@ -8,7 +8,7 @@ from report_samples import alpha, answered, bare, degenerate, estimate, exact, s
 from bvpo_analysis.report.answers_in_use import ANSWERS, found_changes
 from bvpo_analysis.report.page import page_of
 from bvpo_analysis.report.questions import QUESTIONS
-from bvpo_analysis.report.trained import accuracy_changes
+from bvpo_analysis.report.trained import StudyTables, accuracy_changes
 
 
 def answer(results, number):
@@ -98,7 +98,7 @@ def test_an_unbounded_weight_is_not_recommended():
 def test_what_is_missing_says_what_fills_it():
     rows = {row["number"]: row for row in bare()["questions"]}
     missing = {number for number, row in rows.items() if row["source"] == "none"}
-    assert missing == {5, 7, 9, 11} | (set() if accuracy_changes("correct") else {16})
+    assert missing == {5, 7, 9, 11} | (set() if accuracy_changes(StudyTables("correct")) else {16})
     assert "chosen_traces" in rows[5]["needs"]
     assert "--compare" in rows[11]["needs"]
 
@@ -117,10 +117,24 @@ def test_answers_of_the_model_in_the_box_say_so_on_other_data():
     """Catches committed numbers passed off as those of another model."""
     results = sample()
     results["data"]["regime"] = None
+    results["training_runs"] = []
     assert "of the model in the box, over its regimes" in answer(results, 13)["answer"]
     assert answer(results, 13)["source"] == "committed"
     assert "on the model in the box" in answer(results, 2)["answer"]
     assert "on the model in the box" in answer(results, 16)["answer"]
+
+
+def test_a_given_run_answers_for_the_weight_along_training():
+    """Catches a run that was given and is not told of, and one without probes that is."""
+    found = answer(sample(), 13)
+    assert found["source"] == "given"
+    assert "In my-run the best weight of a batch is 0.41 [0.31, 0.51] at step 0 and" in found["answer"].replace(
+        "0.414", "0.41"
+    )
+    bare_runs = sample()
+    for run in bare_runs["training_runs"]:
+        run["log"] = [{k: v for k, v in line.items() if not k.startswith("probe/")} for line in run["log"]]
+    assert answer(bare_runs, 13)["source"] == "committed"
 
 
 def test_a_page_holds_every_section_once():
@@ -128,6 +142,8 @@ def test_a_page_holds_every_section_once():
     page = page_of(sample())
     shown = [s["anchor"] for part in page.parts for s in part.sections] + [s["anchor"] for s in page.appendix]
     assert len(shown) == len(set(shown))
-    assert {"curve", "batch", "targets", "claims", "method", "limits", "options", "versions"} <= set(shown)
+    assert {"curve", "batch", "targets", "claims", "method", "limits", "options", "versions", "train-runs"} <= set(
+        shown
+    )
     assert [part.number for part in page.parts] == list(range(1, 17))
-    assert page.parts[-1].missing == (not accuracy_changes("correct"))
+    assert page.parts[-1].missing == (not accuracy_changes(StudyTables("correct")))

@@ -120,7 +120,7 @@ def test_the_promised_files_appear_and_the_path_is_printed(first):
 
 def test_results_are_strict_json_and_say_what_they_refer_to(first, lrm):
     results = strict_json(first[0] / "results.json")
-    assert results["schema_version"] == 2
+    assert results["schema_version"] == 3
     assert results["config"]["limit"] == 8
     assert results["headline"]["alpha"]["name"] == "alpha_star.population.B16.K1.kappa1"
     assert results["model"]["fingerprint"] == lrm.fingerprint

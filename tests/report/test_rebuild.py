@@ -56,9 +56,9 @@ def test_options_of_a_run_are_refused(run, option, capsys):
     [
         (lambda p: p.unlink(), "the run is not finished; continue it with --output-dir"),
         (lambda p: p.write_text("{"), "not valid JSON"),
-        (lambda p: p.write_text('{"schema_version": 1}'), "has schema version 1, this program reads 2; replay"),
+        (lambda p: p.write_text('{"schema_version": 1}'), "has schema version 1, this program reads 3; replay"),
         (lambda p: p.write_text("[]"), "has schema version None"),
-        (lambda p: p.write_text('{"schema_version": 2}'), "does not follow the schema, first at results.json: "),
+        (lambda p: p.write_text('{"schema_version": 3}'), "does not follow the schema, first at results.json: "),
     ],
 )
 def test_results_that_cannot_be_drawn(run, tmp_path, capsys, change, says):

@@ -10,7 +10,7 @@ from report_samples import sample
 from bvpo_analysis.errors import StudyError
 from bvpo_analysis.report.config import ReportConfig
 from bvpo_analysis.report.schema import check_results, problems, results_schema
-from bvpo_analysis.tables import MOMENTS
+from bvpo_analysis.tables import MOMENTS, jsonable
 
 NUMBERS = {"number", "integer"}
 
@@ -54,7 +54,7 @@ def complete():
     results = sample()
     del results["moments"]["unheard_of"], results["headline"]["gain"]
     results["moments"] |= {"var_t": results["moments"]["trace_var"], "var_e": None}
-    results["config"] = asdict(ReportConfig())
+    results["config"] = jsonable(asdict(ReportConfig()))
     results["model"] |= {"reference": "the same", "reference_fingerprint": "3fa9"}
     return results
 

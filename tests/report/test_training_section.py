@@ -4,7 +4,8 @@ import pytest
 
 from bvpo_analysis.preferences.shipped import REGIMES
 from bvpo_analysis.records import Estimate
-from bvpo_analysis.report.training_section import _compared, _explained, training_sections, verdict
+from bvpo_analysis.report.training_section import training_sections
+from bvpo_analysis.report.training_verdict import _compared, _explained, verdict
 from bvpo_analysis.training_study.arms import WEIGHTS
 from bvpo_analysis.training_study.committed import study_rows
 
@@ -23,7 +24,7 @@ def test_sections_have_the_sweep_and_its_best_weight(regime):
     assert losses[sweep.best] == min(losses)
     best = study_rows("rankings", regime=regime, optimiser="sgd", outcome="marginal_loss")[0]["realised_best"]
     assert best == WEIGHTS[sweep.best]
-    assert any("the best weight of the sweep" in line for line in verdict(regime))
+    assert any("the best weight of the sweep" in line for line in verdict(study_rows, regime))
 
 
 def test_other_data_have_no_training_section():
@@ -38,6 +39,9 @@ def test_sentences_follow_the_sign_and_the_interval():
     assert "is not told from" in _compared(unclear, "The mix", "win rate", low=False)
     one = Estimate.without_interval(-0.1, 1)
     assert "too few runs" in _compared(one, "The mix", "win rate", low=False)
-    assert "no gain" in _explained(lower, unclear)
-    assert "Both lower it" in _explained(lower, lower)
-    assert "does not explain" in _explained(unclear, lower)
+    assert "no gain" in _explained(lower, unclear, low=True)
+    assert "Both lower it" in _explained(lower, lower, low=True)
+    assert "does not explain" in _explained(unclear, lower, low=True)
+    assert "does not raise it for certain, so there is no gain" in _explained(lower, lower, low=False)
+    higher = estimate(0.1, 0.05, 0.2)
+    assert "Both raise it" in _explained(higher, higher, low=False)

@@ -56,14 +56,6 @@ def test_noise_left_in_the_weights_is_told_from_their_mean():
     assert np.mean(signals) == pytest.approx(9.0, rel=0.05)
 
 
-def test_the_variance_of_a_mix_takes_its_mean_weight(made_up):
-    probe = {"step": 20, "var_t": 16.0, "var_e": 8.0, "cov_te": 4.0, "trace_var": 8.0}
-    run = made_up(alpha=0.5, probes=[probe, {"step": 40}])
-    assert summaries.gradient_variance(run) == pytest.approx((4 + 2 + 2) / 16)
-    assert summaries.gradient_variance(made_up("4 traces", probes=[probe])) == pytest.approx((16 - 6) / 16)
-    assert summaries.gradient_variance(made_up()) is None
-
-
 def test_runs_that_failed_are_counted_and_left_out(made_up):
     failed = {"arm": "a", "group": "sweep", "regime": "style", "seed": 2, "failed": "not finite"}
     arm = arm_runs([made_up("a", 0), failed, made_up("a", 1)])[0]

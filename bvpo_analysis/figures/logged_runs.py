@@ -1,0 +1,77 @@
+"""Runs of the trainer from their logs: held-out loss, the weight beside alpha*, and the variances of the gradients."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from bvpo_analysis.figures.style import SERIES, WEIGHT_LIMITS, column, symbols
+
+Log = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Lines of log.jsonl by the name of the run."""
+
+
+def plot_logged_losses(logs: Log, ax: Axes) -> Axes:
+    """Held-out loss with its standard error as a band; the loss of the batches where a run held no pairs out.
+
+    Args:
+        logs: lines with step, loss and, where there was an evaluation, eval/loss and eval/loss_se.
+        ax: where to draw.
+    """
+    for (name, lines), (colour, dashes, mark) in zip(logs.items(), _series(logs), strict=True):
+        seen = [line for line in lines if line.get("eval/loss") is not None]
+        y = "eval/loss" if seen else "loss"
+        seen = seen or [line for line in lines if line.get("loss") is not None]
+        steps, values, errors = (column(seen, key) for key in ("step", y, f"{y}_se"))
+        low, high = ([v + sign * e for v, e in zip(values, errors, strict=True)] for sign in (-1, 1))
+        ax.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+        marker = mark if y == "eval/loss" else None
+        ax.plot(steps, values, color=colour, linestyle=dashes, marker=marker, label=name)
+    ax.set_ylabel("held-out loss")
+    return ax
+
+
+def plot_logged_weights(logs: Log, ax: Axes) -> Axes:
+    """The weight that runs took as lines; alpha* of a batch at the probes as marks with 95 % intervals.
+
+    Args:
+        logs: lines with step, alpha and, where there was a probe, probe/alpha with _low and _high.
+        ax: where to draw.
+    """
+    for lines, (colour, dashes, mark) in zip(logs.values(), _series(logs), strict=True):
+        taken = [line for line in lines if line.get("alpha") is not None]
+        ax.plot(column(taken, "step"), column(taken, "alpha"), color=colour, linestyle=dashes)
+        _marks([line for line in lines if line.get("probe/alpha") is not None], ax, "probe/alpha", colour, mark)
+    ax.set_ylim(*WEIGHT_LIMITS)
+    ax.set_ylabel("weight (line), α* (marks)")
+    return ax
+
+
+def plot_logged_variances(logs: Log, ax: Axes) -> Axes:
+    """Tr Cov of the batch gradients at the probes: g_t filled, g_e open, on a logarithmic axis.
+
+    Args:
+        logs: lines with step and, where there was a probe, probe/var_t and probe/var_e with _low and _high.
+        ax: where to draw.
+    """
+    for lines, (colour, _, mark) in zip(logs.values(), _series(logs), strict=True):
+        for name, face in (("probe/var_t", colour), ("probe/var_e", "none")):
+            _marks([line for line in lines if line.get(name) is not None], ax, name, colour, mark, face)
+    ax.set_yscale("log")
+    ax.set_ylabel(symbols("Tr Cov: g_t filled, g_e open"))
+    return ax
+
+
+def _series(logs: Log) -> list[tuple[str, Any, str]]:
+    return [SERIES[i % len(SERIES)] for i in range(len(logs))]
+
+
+def _marks(
+    lines: Sequence[Mapping[str, Any]], ax: Axes, name: str, colour: str, mark: str, face: str | None = None
+) -> None:
+    steps, values, low, high = (column(lines, key) for key in ("step", name, f"{name}_low", f"{name}_high"))
+    below = [v - a if a == a else 0.0 for v, a in zip(values, low, strict=True)]
+    above = [b - v if b == b else 0.0 for v, b in zip(values, high, strict=True)]
+    ax.errorbar(
+        steps, values, yerr=[below, above], color=colour, marker=mark, mfc=face, linestyle="none", capsize=2.0, lw=1.0
+    )

@@ -1,0 +1,44 @@
+"""What is drawn of a log is what the log holds."""
+
+import pytest
+
+from bvpo_analysis.figures import new_figure, plot_logged_losses, plot_logged_variances, plot_logged_weights
+
+LINES = [
+    {"step": 0, "loss": 0.7, "alpha": 0.5, "eval/loss": 0.69, "eval/loss_se": 0.01, "probe/alpha": 0.4},
+    {"step": 5, "loss": 0.6, "alpha": 0.45},
+    {"step": 10, "eval/loss": 0.62, "eval/loss_se": 0.02, "probe/alpha": 0.3},
+]
+LINES[0] |= {"probe/alpha_low": 0.2, "probe/alpha_high": 0.5, "probe/var_t": 2.0, "probe/var_e": 1.0}
+LINES[2] |= {"probe/alpha_low": None, "probe/alpha_high": None}
+
+
+def test_held_out_losses_come_before_those_of_batches():
+    _, ax = new_figure()
+    bare = [{"step": line["step"], "loss": line.get("loss")} for line in LINES]
+    plot_logged_losses({"a": LINES, "b": bare}, ax)
+    first, second = ax.lines
+    assert (list(first.get_xdata()), list(first.get_ydata())) == ([0, 10], [0.69, 0.62])
+    assert (list(second.get_xdata()), list(second.get_ydata())) == ([0, 5], [0.7, 0.6])
+    band = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == pytest.approx((0.60, 0.70))
+
+
+def test_weights_are_lines_and_best_weights_marks_with_their_intervals():
+    _, ax = new_figure()
+    plot_logged_weights({"a": LINES}, ax)
+    assert list(ax.lines[0].get_ydata()) == [0.5, 0.45]
+    (bars,) = ax.containers
+    assert list(bars[0].get_ydata()) == [0.4, 0.3]
+    ends = [segment[:, 1].tolist() for segment in bars[2][0].get_segments()]
+    assert ends[0] == pytest.approx([0.2, 0.5])
+    assert ends[1] == pytest.approx([0.3, 0.3])  # no ends were logged
+
+
+def test_variances_of_both_gradients_are_told_apart():
+    _, ax = new_figure()
+    plot_logged_variances({"a": LINES}, ax)
+    filled, hollow = ax.containers
+    assert (list(filled[0].get_ydata()), list(hollow[0].get_ydata())) == ([2.0], [1.0])
+    assert hollow[0].get_markerfacecolor() == "none"
+    assert filled[0].get_markerfacecolor() != "none"
