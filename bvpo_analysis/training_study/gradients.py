@@ -14,10 +14,8 @@ from bvpo_analysis.moments import jackknife_estimate, leave_one_out_mean
 from bvpo_analysis.records import Estimate, Floats
 from bvpo_analysis.training_study.arms import BATCH
 from bvpo_analysis.training_study.run import UNPROBED
-from bvpo_analysis.training_study.summaries import ArmRuns, Result, both, mean_alpha
+from bvpo_analysis.training_study.summaries import FEWEST_RUNS, ArmRuns, Result, both, crossed, mean_alpha
 
-FEWEST_RUNS = 3
-"""Runs without which no interval is given."""
 AROUND = 5
 """Steps before and after a probe over which the weight that was taken is averaged."""
 
@@ -72,28 +70,6 @@ def variance_ratio(arm: ArmRuns, base: ArmRuns) -> Estimate | None:
         if one is not None and two is not None:
             rows.append((one, two))
     return crossed(np.divide, *zip(*rows, strict=True)) if rows else None
-
-
-def crossed(function: Callable[..., Floats], *parts: Sequence[Floats]) -> Estimate:
-    """A function of means over runs, with an interval over runs and pairs; none with fewer than three runs.
-
-    Args:
-        function: of one array per part, elementwise.
-        parts: of each, [S][n + 1]: one row per run, its value with all pairs and then without each.
-
-    Example:
-        >>> rows = [np.array([2.0, 1.9, 2.1]), np.array([2.2, 2.1, 2.3]), np.array([1.8, 1.7, 1.9])]
-        >>> found = crossed(lambda x: x, rows)
-        >>> round(found.value, 9), found.ci_low < 1.5
-        (2.0, True)
-    """
-    tables = [np.asarray(part) for part in parts]
-    pairs = jackknife_estimate(function(*(table.mean(axis=0) for table in tables)))
-    if len(tables[0]) < FEWEST_RUNS:
-        return Estimate.without_interval(pairs.value, len(tables[0]))
-    found = both(jackknife_estimate(function(*(leave_one_out_mean(table[:, 0]) for table in tables))), pairs)
-    assert found is not None
-    return found
 
 
 def path_point(probes: Sequence[Result], function: Callable[[Result], Floats]) -> Estimate:

@@ -29,6 +29,7 @@ from bvpo_analysis.objectives import DPO
 from bvpo_analysis.preferences.shipped import Regime, shipped_pairs
 from bvpo_analysis.records import Floats, PreferencePair
 from bvpo_analysis.training import train
+from bvpo_analysis.training.loop import STOPPING
 from bvpo_analysis.training_study.arms import Arm, Run
 from bvpo_analysis.training_study.probe import Probe
 
@@ -47,22 +48,22 @@ class Size:
         divergence_prompts: those of them, the first ones, on which divergence and entropy are taken.
         reference_answers: answers of the reference to each.
         train_pairs: pairs trained on, the first of a regime.
-        curve_pairs: held-out pairs followed during training, the first behind them.
-        held_out_pairs: held-out pairs at the end.
+        stopping_pairs: the next ones, on which early stopping decides, and nothing else is measured.
+        held_out_pairs: the pairs behind those, on which losses are measured during training and at its end.
         probe_pairs: held-out pairs whose gradients are enumerated.
         probe_every: steps between probes.
         steps: steps of a run; None for those of its arm.
 
     Example:
-        >>> Size().train_pairs + Size().held_out_pairs
+        >>> Size().train_pairs + Size().stopping_pairs + Size().held_out_pairs
         256
     """
 
     prompts: int = 384
     divergence_prompts: int = 128
     reference_answers: int = 4
-    train_pairs: int = 224
-    curve_pairs: int = 16
+    train_pairs: int = 208
+    stopping_pairs: int = 16
     held_out_pairs: int = 32
     probe_pairs: int = 16
     probe_every: int = 20
@@ -74,7 +75,7 @@ TINY = Size(
     divergence_prompts=4,
     reference_answers=2,
     train_pairs=32,
-    curve_pairs=4,
+    stopping_pairs=4,
     held_out_pairs=4,
     probe_pairs=4,
     probe_every=2,
@@ -96,37 +97,42 @@ def the_reference() -> ReasoningModel:
 
 @cache
 def measured_pairs(regime: Regime, size: Size, which: str) -> HeldOut:
-    """Pairs whose loss is measured: "curve" and "held out" with all their traces, and the first of those "trained" on.
+    """Pairs whose loss is measured: "held out" with all their traces, for "stopping", and the first "trained" on.
 
     Always by the DPO loss with beta = 0.1, so that what was trained by other losses can be compared.
     """
     reference, pairs = the_reference(), shipped_pairs(regime)
     if which == "trained":
         return HeldOut(reference, pairs[: size.held_out_pairs], DPO(), traces=4)
-    count = size.curve_pairs if which == "curve" else size.held_out_pairs
-    held_out = pairs[size.train_pairs : size.train_pairs + count]
-    return HeldOut(reference, held_out, DPO(), enumerate_traces=shipped_traces)
+    if which == "stopping":
+        return HeldOut(reference, pairs[size.train_pairs :][: size.stopping_pairs], DPO())
+    return HeldOut(reference, held_out_pairs(regime, size), DPO(), enumerate_traces=shipped_traces)
 
 
-def held_out_means(pairs: HeldOut, policy: ReasoningModel) -> dict[str, float]:
-    """Mean losses and accuracies of a policy."""
-    values = pairs.values(policy.model)
-    return {name: float(np.mean(getattr(values, name))) for name in values.__dataclass_fields__}
+def held_out_pairs(regime: Regime, size: Size) -> tuple[PreferencePair, ...]:
+    """The pairs that no run trains on or stops by."""
+    return shipped_pairs(regime)[size.train_pairs + size.stopping_pairs :][: size.held_out_pairs]
 
 
-def start_means() -> dict[str, float]:
+def per_pair(values: HeldOutValues) -> dict[str, list[float]]:
+    """Losses and accuracies by name, [n] each."""
+    return {name: _rounded(getattr(values, name)) for name in values.__dataclass_fields__}
+
+
+def at_start(pairs: int) -> dict[str, list[float]]:
     """The same of the reference: every margin is zero.
 
     Example:
-        >>> round(start_means()["marginal_loss"], 6), start_means()["trace_accuracy"]
-        (0.693147, 0.5)
+        >>> at_start(2)["trace_accuracy"], round(at_start(1)["marginal_loss"][0], 6)
+        ([0.5, 0.5], 0.693147)
     """
-    return {n: 0.5 if n.endswith("accuracy") else float(np.log(2)) for n in HeldOutValues.__dataclass_fields__}
+    values = {n: 0.5 if n.endswith("accuracy") else float(np.log(2)) for n in HeldOutValues.__dataclass_fields__}
+    return {name: [value] * pairs for name, value in values.items()}
 
 
 def probe_of(reference: ReasoningModel, regime: Regime, size: Size) -> Probe:
     """The held-out pairs at which the gradients are looked."""
-    return Probe(reference, shipped_pairs(regime)[size.train_pairs : size.train_pairs + size.probe_pairs])
+    return Probe(reference, held_out_pairs(regime, size)[: size.probe_pairs])
 
 
 def is_probed(arm: Arm) -> bool:
@@ -143,8 +149,8 @@ def run_one(run: Run, size: Size) -> dict[str, Any]:
     """Train and evaluate one run, as JSON values.
 
     Returns:
-        config; log (one mapping per step); curve (held-out losses and accuracies every ten steps, on the marginal DPO
-        loss whatever loss is trained); held_out and trained (per pair, at the end); final (answers of both modes per
+        config; log (one mapping per step); curve (losses and accuracies of the held-out pairs every ten steps, DPO
+        whatever loss is trained); held_out (its end) and trained, per pair as well; final (answers of both modes per
         prompt); probes (moments of the gradients); displacement; seconds.
 
     Raises:
@@ -156,25 +162,28 @@ def run_one(run: Run, size: Size) -> dict[str, Any]:
     config = run.arm.config(run.seed, **changes)
     reference = the_reference()
     policy = replace(reference, model=copy.deepcopy(reference.model))
-    followed = measured_pairs(regime, size, "curve")
+    followed = measured_pairs(regime, size, "held out")
     probe = probe_of(reference, regime, size) if is_probed(run.arm) else None
-    curve: list[dict[str, float]] = []
+    curve: list[dict[str, Any]] = []
     probes: list[dict[str, Any]] = []
     clock = _Clock()
 
     def follow(step: int, lrm: ReasoningModel) -> Mapping[str, float]:
         with clock.stopped():
-            means = start_means() if step == 0 else held_out_means(followed, lrm)
-            curve.append({"step": step} | means)
+            curve.append(
+                {"step": step} | (at_start(size.held_out_pairs) if step == 0 else per_pair(followed.values(lrm.model)))
+            )
             if probe is not None and step > 0 and step % size.probe_every == 0:
                 probes.append({"step": step} | probe.at(lrm))
-        return {"eval/accuracy": means["trace_accuracy"]}
+            if config.patience is None:
+                return {}
+            stopping = measured_pairs(regime, size, "stopping").values(lrm.model)
+            return {STOPPING: float(stopping.trace_accuracy.mean())}
 
     start = clock.now()
     done = train(config, policy, training_pairs(regime, size), callbacks=[follow])
     seconds = clock.now() - start
-    held = measured_pairs(regime, size, "held out").values(policy.model)
-    trained = measured_pairs(regime, size, "trained").values(policy.model)
+    trained = per_pair(measured_pairs(regime, size, "trained").values(policy.model))
     return {
         "arm": run.arm.name,
         "group": run.arm.group,
@@ -187,8 +196,8 @@ def run_one(run: Run, size: Size) -> dict[str, Any]:
         "log": [_plain(entry) for entry in done.log[:-1]],
         "curve": curve,
         "probes": probes,
-        "held_out": {n: getattr(held, n).tolist() for n in held.__dataclass_fields__},
-        "trained": {n: getattr(trained, n).tolist() for n in ("trace_loss", "empty_loss", "trace_accuracy")},
+        "held_out": {name: values for name, values in curve[-1].items() if name != "step"},
+        "trained": {name: trained[name] for name in ("trace_loss", "empty_loss", "trace_accuracy")},
         "final": final_answers(policy, reference, regime, size),
         "displacement": displacement(policy, reference),
         "seconds": seconds,
@@ -253,10 +262,9 @@ def run_reference(regime: Regime, size: Size) -> dict[str, Any]:
     """The reference itself as a policy: what a run would record at step 0."""
     torch.set_num_threads(1)
     reference = the_reference()
-    held = measured_pairs(regime, size, "held out").values(reference.model)
     return {
         "regime": regime,
-        "held_out": {n: getattr(held, n).tolist() for n in held.__dataclass_fields__},
+        "held_out": per_pair(measured_pairs(regime, size, "held out").values(reference.model)),
         "probe": {"step": 0} | probe_of(reference, regime, size).at(reference),
         "final": final_answers(reference, reference, regime, size),
     }

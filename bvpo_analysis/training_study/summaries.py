@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from bvpo_analysis.evaluation import clustered_mean
+from bvpo_analysis.moments import jackknife_estimate, leave_one_out_mean
 from bvpo_analysis.records import Estimate, Floats
 
 Result = Mapping[str, Any]
+Each = Callable[[Result], Floats]
+"""A number of every prompt or pair of a run, [n]."""
 BASELINE = "alpha=1"
 """The arm that others are compared with: DPO on one trace."""
-LEVEL_STEP = 30
-"""The loss to be reached is that of the baseline at this step."""
+FEWEST_RUNS = 3
+"""Runs without which no interval is given."""
 
 
 @dataclass(frozen=True)
@@ -43,21 +45,23 @@ class ArmRuns:
         found = [value for run in self.runs.values() if (value := function(run)) is not None]
         return clustered_mean(found) if found else None
 
-    def prompts(self, mode: str, name: str) -> Floats:
-        """A number of every prompt, mean over seeds, [n]."""
-        return np.mean([run["final"][mode][name] for run in self.runs.values()], axis=0)
+    def units(self, each: Each) -> Floats:
+        """A number of every prompt or pair, mean over seeds, [n]."""
+        return np.mean([each(run) for run in self.runs.values()], axis=0)
 
-    def pairs(self, name: str) -> Floats:
-        """A number of every held-out pair, mean over seeds, [n]."""
-        return np.mean([run["held_out"][name] for run in self.runs.values()], axis=0)
+    def measured(self, each: Each) -> Estimate | None:
+        """Mean of a number of every prompt or pair, with an interval over seeds and over those."""
+        return both(self.over_seeds(lambda run: float(np.mean(each(run)))), clustered_mean(self.units(each)))
 
-    def final(self, mode: str, name: str) -> Estimate | None:
-        """Mean of a number at the end, over seeds and prompts."""
-        return both(self.over_seeds(final_mean(mode, name)), clustered_mean(self.prompts(mode, name)))
 
-    def held_out(self, name: str) -> Estimate | None:
-        """Mean of a number on the held-out pairs at the end, over seeds and pairs."""
-        return both(self.over_seeds(held_out_mean(name)), clustered_mean(self.pairs(name)))
+def at_end(mode: str, name: str) -> Each:
+    """A number of every fresh prompt at the end of a run."""
+    return lambda run: np.asarray(run["final"][mode][name])
+
+
+def held_out(name: str) -> Each:
+    """A number of every held-out pair at the end of a run."""
+    return lambda run: np.asarray(run["held_out"][name])
 
 
 def arm_runs(results: Sequence[Result]) -> list[ArmRuns]:
@@ -85,35 +89,21 @@ def arm_runs(results: Sequence[Result]) -> list[ArmRuns]:
     ]
 
 
-def difference(arm: ArmRuns, other: ArmRuns, function: Callable[[Result], float | None]) -> Estimate | None:
-    """Mean over the seeds that both have of a number of ``arm`` less that of ``other``: batches in the same order."""
-    found = []
-    for seed in sorted(set(arm.runs) & set(other.runs)):
-        one, two = function(arm.runs[seed]), function(other.runs[seed])
-        if one is not None and two is not None:
-            found.append(one - two)
-    return clustered_mean(found) if found else None
+def difference(arm: ArmRuns, other: ArmRuns, each: Each) -> Estimate | None:
+    """Mean of a number of ``arm`` less that of ``other``, over the seeds that both have and over prompts or pairs.
 
-
-def final_difference(arm: ArmRuns, other: ArmRuns, mode: str, name: str) -> Estimate | None:
-    """:func:`difference` of a number at the end, over seeds and prompts."""
-    return _paired(arm, other, final_mean(mode, name), lambda run: run["final"][mode][name])
-
-
-def held_out_difference(arm: ArmRuns, other: ArmRuns, name: str) -> Estimate | None:
-    """:func:`difference` of a number on the held-out pairs at the end, over seeds and pairs."""
-    return _paired(arm, other, held_out_mean(name), lambda run: run["held_out"][name])
-
-
-def _paired(
-    arm: ArmRuns, other: ArmRuns, mean: Callable[[Result], float | None], each: Callable[[Result], Any]
-) -> Estimate | None:
-    found = difference(arm, other, mean)
-    if found is None:
+    Runs of one seed take their batches in the same order, and answer the same prompts.
+    """
+    rows = differences(arm, other, each)
+    if not len(rows):
         return None
+    return both(clustered_mean(rows.mean(axis=1)), clustered_mean(rows.mean(axis=0)))
+
+
+def differences(arm: ArmRuns, other: ArmRuns, each: Each) -> Floats:
+    """Differences of every shared seed and prompt or pair, [S, n]."""
     shared = sorted(set(arm.runs) & set(other.runs))
-    rows = [np.subtract(each(arm.runs[seed]), each(other.runs[seed])) for seed in shared]
-    return both(found, clustered_mean(np.mean(rows, axis=0)))
+    return np.array([np.subtract(each(arm.runs[seed]), each(other.runs[seed])) for seed in shared])
 
 
 def both(runs: Estimate | None, prompts: Estimate) -> Estimate | None:
@@ -136,19 +126,41 @@ def both(runs: Estimate | None, prompts: Estimate) -> Estimate | None:
     return Estimate(runs.value, float(np.hypot(runs.se, prompts.se)), low, high, runs.n, runs.method)
 
 
-def final_mean(mode: str, name: str) -> Callable[[Result], float | None]:
-    """Mean over prompts of a number at the end of a run."""
-    return lambda run: float(np.mean(run["final"][mode][name]))
+def crossed(function: Callable[..., Floats], *parts: Sequence[Floats]) -> Estimate:
+    """A function of means over runs, with an interval over runs and pairs; none with fewer than three runs.
+
+    Args:
+        function: of one array per part, elementwise.
+        parts: of each, [S][n + 1]: one row per run, its value with all pairs and then without each.
+
+    Example:
+        >>> rows = [np.array([2.0, 1.9, 2.1]), np.array([2.2, 2.1, 2.3]), np.array([1.8, 1.7, 1.9])]
+        >>> found = crossed(lambda x: x, rows)
+        >>> round(found.value, 9), found.ci_low < 1.5
+        (2.0, True)
+    """
+    tables = [np.asarray(part) for part in parts]
+    pairs = jackknife_estimate(function(*(table.mean(axis=0) for table in tables)))
+    if len(tables[0]) < FEWEST_RUNS:
+        return Estimate.without_interval(pairs.value, len(tables[0]))
+    found = both(jackknife_estimate(function(*(leave_one_out_mean(table[:, 0]) for table in tables))), pairs)
+    assert found is not None
+    return found
 
 
-def held_out_mean(name: str) -> Callable[[Result], float | None]:
-    """Mean over held-out pairs of a number at the end of a run."""
-    return lambda run: float(np.mean(run["held_out"][name]))
+def gap(arm: ArmRuns, name: str) -> Estimate | None:
+    """Held-out loss less loss on pairs that were trained on, at the end; the two sets of pairs are independent."""
 
+    def in_run(run: Result) -> float:
+        return float(np.mean(run["held_out"][name]) - np.mean(run["trained"][name]))
 
-def gap(name: str) -> Callable[[Result], float | None]:
-    """Held-out loss less loss on pairs that were trained on, at the end."""
-    return lambda run: float(np.mean(run["held_out"][name]) - np.mean(run["trained"][name]))
+    new = clustered_mean(arm.units(lambda run: np.asarray(run["held_out"][name])))
+    old = clustered_mean(arm.units(lambda run: np.asarray(run["trained"][name])))
+    value = new.value - old.value
+    below = float(np.hypot(new.value - new.ci_low, old.ci_high - old.value))
+    above = float(np.hypot(new.ci_high - new.value, old.value - old.ci_low))
+    pairs = Estimate(value, float(np.hypot(new.se, old.se)), value - below, value + above, new.n, "jackknife")
+    return both(arm.over_seeds(in_run), pairs)
 
 
 def roughness(run: Result) -> float | None:
@@ -160,31 +172,6 @@ def roughness(run: Result) -> float | None:
 def mean_alpha(run: Result) -> float | None:
     """Mean weight over the steps."""
     return float(np.mean([entry["alpha"] for entry in run["log"]]))
-
-
-def reached(curve: Sequence[Result], level: float, name: str = "marginal_loss") -> float | None:
-    """Steps until a held-out loss is at or below a level, linear between two measurements; None if never.
-
-    Example:
-        >>> curve = [{"step": 0, "marginal_loss": 0.7}, {"step": 10, "marginal_loss": 0.6}]
-        >>> round(reached(curve, 0.65), 9), reached(curve, 0.5)
-        (5.0, None)
-    """
-    before: Result | None = None
-    for point in curve:
-        if point[name] <= level:
-            if before is None:
-                return float(point["step"])
-            share = (before[name] - level) / (before[name] - point[name])
-            return float(before["step"] + share * (point["step"] - before["step"]))
-        before = point
-    return None
-
-
-def level_of(arm: ArmRuns) -> float | None:
-    """The held-out marginal loss of an arm at :data:`LEVEL_STEP`, mean over seeds."""
-    found = [p["marginal_loss"] for run in arm.runs.values() for p in run["curve"] if p["step"] == LEVEL_STEP]
-    return float(np.mean(found)) if found else None
 
 
 def spread(arm: ArmRuns) -> tuple[float, float] | None:
@@ -205,16 +192,3 @@ def spread(arm: ArmRuns) -> tuple[float, float] | None:
     noise = float(np.square(vectors - mean).sum() / (len(vectors) - 1))
     signal = max(float(mean @ mean) - noise / len(vectors), 0.0)
     return float(np.sqrt(signal)), float(np.sqrt(noise))
-
-
-def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's coefficient, with mean ranks for ties; nan where one side is constant.
-
-    Example:
-        >>> rank_correlation([1.0, 2.0, 3.0], [2.0, 4.0, 9.0]), rank_correlation([1.0, 2.0], [5.0, 3.0])
-        (1.0, -1.0)
-    """
-    x, y = (rankdata(np.asarray(v, dtype=np.float64)) for v in (first, second))
-    x, y = x - x.mean(), y - y.mean()
-    size = float(np.sqrt((x @ x) * (y @ y)))
-    return round(float(x @ y) / size, 12) if size > 0 else float("nan")

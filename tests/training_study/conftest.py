@@ -15,7 +15,7 @@ def made_up():
             for s in range(20)
         ]
         curve = [
-            {"step": s, "marginal_loss": m, "trace_loss": m, "empty_loss": m}
+            {"step": s, "marginal_loss": [m] * 4, "trace_loss": [m] * 4, "empty_loss": [m] * 4}
             for s, m in ((0, 0.7), (10, 0.65), (20, loss + noise))
         ]
         pairs = {name: [loss + noise] * 4 for name in ("marginal_loss", "trace_loss", "empty_loss")}

@@ -10,7 +10,17 @@ from bvpo_analysis.preferences.shipped import shipped_pairs
 from bvpo_analysis.training import TrainConfig, train
 from bvpo_analysis.training_study.arms import Run, core_arms
 from bvpo_analysis.training_study.probe import Probe
-from bvpo_analysis.training_study.run import TINY, displacement, run_one, start_means, the_reference, training_pairs
+from bvpo_analysis.training_study.run import (
+    TINY,
+    Size,
+    at_start,
+    displacement,
+    held_out_pairs,
+    measured_pairs,
+    run_one,
+    the_reference,
+    training_pairs,
+)
 
 
 def arm(name, regime="style"):
@@ -27,9 +37,21 @@ def test_a_run_is_the_trainer_with_its_options():
     assert [row["loss"] for row in found["log"]] == pytest.approx([row["loss"] for row in alone.log[:-1]], rel=1e-8)
     assert found["displacement"] == displacement(lrm, the_reference())
     assert [point["step"] for point in found["curve"]] == [0, 2, 4]
-    assert found["curve"][0] == {"step": 0} | start_means()
+    assert found["curve"][0] == {"step": 0} | at_start(TINY.held_out_pairs)
+    assert found["held_out"] == {name: values for name, values in found["curve"][-1].items() if name != "step"}
     assert [probe["step"] for probe in found["probes"]] == [2, 4]
     assert all(parameter.requires_grad is False for parameter in the_reference().model.parameters())
+
+
+def test_no_pair_is_trained_on_and_held_out_or_stopped_by():
+    """Catches early stopping that is judged by the pairs it chose its weights on."""
+    size = Size()
+    parts = [training_pairs("valid", size), held_out_pairs("valid", size)]
+    stopping = measured_pairs("valid", size, "stopping").plans
+    names = [{pair.prompt_id for pair in part} for part in parts] + [{plan.pair.prompt_id for plan in stopping}]
+    assert [len(part) for part in names] == [size.train_pairs, size.held_out_pairs, size.stopping_pairs]
+    assert len(set.union(*names)) == 256
+    assert at_start(2)["marginal_loss"] == pytest.approx([np.log(2)] * 2)
 
 
 def test_a_probe_away_from_the_reference_sees_the_reference():

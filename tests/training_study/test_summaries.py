@@ -4,39 +4,35 @@ import numpy as np
 import pytest
 
 from bvpo_analysis.training_study import summaries
-from bvpo_analysis.training_study.summaries import arm_runs
+from bvpo_analysis.training_study.summaries import arm_runs, held_out
 
 
 def test_a_difference_pairs_runs_of_the_same_seed(made_up):
     """Catches an unpaired difference: seeds shift both arms alike and leave no spread in the difference."""
     one = arm_runs([made_up("a", s, loss=0.5) for s in (0, 1, 2, 4)])[0]
     two = arm_runs([made_up("b", s, loss=0.6) for s in (0, 1, 2, 3)])[0]
-    found = summaries.difference(one, two, summaries.held_out_mean("marginal_loss"))
+    found = summaries.difference(one, two, held_out("marginal_loss"))
     assert found.n == 3
     assert found.value == pytest.approx(-0.1)
     assert found.se == pytest.approx(0.0, abs=1e-12)
-    assert one.over_seeds(summaries.held_out_mean("marginal_loss")).se > 1e-3
+    assert one.over_seeds(lambda run: np.mean(run["held_out"]["marginal_loss"])).se > 1e-3
 
 
 def test_the_gap_is_held_out_less_trained(made_up):
-    run = made_up(loss=0.6)
-    assert summaries.gap("trace_loss")(run) == pytest.approx(0.1)
-    assert summaries.gap("empty_loss")(run) == pytest.approx(0.2)
+    """Catches the wrong sign, and an interval that leaves out either set of pairs."""
+    held, trained = [0.5, 0.7, 0.6, 0.6], [0.4, 0.6, 0.5, 0.5]
+    runs = [made_up(seed=s, held_out={"trace_loss": held}, trained={"trace_loss": trained}) for s in range(3)]
+    found = summaries.gap(arm_runs(runs)[0], "trace_loss")
+    assert found.value == pytest.approx(0.1)
+    assert found.se == pytest.approx(np.sqrt(2) * np.std(held, ddof=1) / 2)
+    one = summaries.gap(arm_runs(runs[:1])[0], "trace_loss")
+    assert (one.value, np.isnan(one.ci_low)) == (pytest.approx(0.1), True)
 
 
 def test_roughness_is_the_root_mean_square_change(made_up):
     run = made_up()
     changes = np.diff([entry["loss"] for entry in run["log"]])
     assert summaries.roughness(run) == pytest.approx(np.sqrt(np.mean(changes**2)))
-
-
-def test_steps_to_a_level_are_linear_between_measurements(made_up):
-    arm = arm_runs([made_up(loss=0.6)])[0]
-    curve = arm.runs[0]["curve"]
-    assert summaries.reached(curve, 0.625) == pytest.approx(15.0)
-    assert summaries.reached(curve, 0.8) == 0.0
-    assert summaries.reached(curve, 0.5) is None
-    assert summaries.level_of(arm) is None  # nothing was measured at step 30
 
 
 def test_noise_left_in_the_weights_is_told_from_their_mean():
@@ -61,10 +57,3 @@ def test_runs_that_failed_are_counted_and_left_out(made_up):
     arm = arm_runs([made_up("a", 0), failed, made_up("a", 1)])[0]
     assert sorted(arm.runs) == [0, 1]
     assert arm.failed == (2,)
-
-
-def test_rank_correlation_handles_ties_and_constants():
-    assert summaries.rank_correlation([1, 2, 2, 4], [1, 2, 2, 4]) == 1.0
-    assert summaries.rank_correlation([1, 2, 3], [3, 2, 1]) == -1.0
-    assert np.isnan(summaries.rank_correlation([1, 1, 1], [1, 2, 3]))
-    assert summaries.rank_correlation([1, 2, 3, 4], [1, 2, 4, 3]) == pytest.approx(0.8)

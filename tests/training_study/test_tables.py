@@ -9,7 +9,7 @@ from bvpo_analysis.records import Estimate
 from bvpo_analysis.training_study import summaries
 from bvpo_analysis.training_study.arms import WEIGHTS
 from bvpo_analysis.training_study.predictions import Prediction
-from bvpo_analysis.training_study.tables import build_tables, outcome
+from bvpo_analysis.training_study.tables import build_tables, length_controlled
 
 LOSSES = dict(zip(WEIGHTS, (0.66, 0.62, 0.60, 0.61, 0.65), strict=True))
 
@@ -92,9 +92,12 @@ def test_equal_tokens_read_dearer_arms_earlier(made_up):
     assert half["minus_dpo"] == pytest.approx(0.05)
 
 
-def test_outcomes_are_better_low(made_up):
-    assert outcome(made_up(won=0.75), "win_rate_empty") == -0.75
-    assert outcome(made_up(loss=0.6), "marginal_loss") == pytest.approx(0.6)
+def test_a_win_rate_at_equal_length_counts_prompts(made_up):
+    """Catches the error over prompts divided by the number of runs, whose prompts are the same."""
+    runs = [made_up(seed=s) for s in range(5)]
+    found = length_controlled(summaries.arm_runs(runs)[0], "thinking")
+    assert found.se == pytest.approx(0.1)
+    assert found.ci_high - found.value == pytest.approx(0.196, abs=1e-4)
 
 
 def test_an_interval_is_over_runs_and_prompts():
