@@ -22,7 +22,9 @@ def plot_logged_losses(logs: Log, ax: Axes) -> Axes:
         seen = [line for line in lines if line.get("eval/loss") is not None]
         y = "eval/loss" if seen else "loss"
         seen = seen or [line for line in lines if line.get("loss") is not None]
-        steps, values, errors = (column(seen, key) for key in ("step", y, f"{y}_se"))
+        seen = sorted(seen, key=_step)
+        steps = [_step(line) for line in seen]
+        values, errors = (column(seen, key) for key in (y, f"{y}_se"))
         low, high = ([v + sign * e for v, e in zip(values, errors, strict=True)] for sign in (-1, 1))
         ax.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
         marker = mark if y == "eval/loss" else None
@@ -38,26 +40,26 @@ def plot_logged_weights(logs: Log, ax: Axes) -> Axes:
         logs: lines with step, alpha and, where there was a probe, probe/alpha with _low and _high.
         ax: where to draw.
     """
-    for lines, (colour, dashes, mark) in zip(logs.values(), _series(logs), strict=True):
+    for lines, (colour, dashes, mark), shift in zip(logs.values(), _series(logs), _shifts(logs), strict=True):
         taken = [line for line in lines if line.get("alpha") is not None]
         ax.plot(column(taken, "step"), column(taken, "alpha"), color=colour, linestyle=dashes)
-        _marks([line for line in lines if line.get("probe/alpha") is not None], ax, "probe/alpha", colour, mark)
+        _marks(lines, ax, "probe/alpha", shift, color=colour, marker=mark)
     ax.set_ylim(*WEIGHT_LIMITS)
     ax.set_ylabel("weight (line), α* (marks)")
     return ax
 
 
 def plot_logged_variances(logs: Log, ax: Axes) -> Axes:
-    """Tr Cov of the batch gradients at the probes: g_t filled, g_e open, on a logarithmic axis.
+    """Tr Cov of the batch gradients at the probes: g_t filled, g_e open.
 
     Args:
         logs: lines with step and, where there was a probe, probe/var_t and probe/var_e with _low and _high.
         ax: where to draw.
     """
-    for lines, (colour, _, mark) in zip(logs.values(), _series(logs), strict=True):
+    for lines, (colour, _, mark), shift in zip(logs.values(), _series(logs), _shifts(logs), strict=True):
         for name, face in (("probe/var_t", colour), ("probe/var_e", "none")):
-            _marks([line for line in lines if line.get(name) is not None], ax, name, colour, mark, face)
-    ax.set_yscale("log")
+            _marks(lines, ax, name, shift, color=colour, marker=mark, mfc=face)
+    ax.set_ylim(bottom=0)
     ax.set_ylabel(symbols("Tr Cov: g_t filled, g_e open"))
     return ax
 
@@ -66,12 +68,21 @@ def _series(logs: Log) -> list[tuple[str, Any, str]]:
     return [SERIES[i % len(SERIES)] for i in range(len(logs))]
 
 
-def _marks(
-    lines: Sequence[Mapping[str, Any]], ax: Axes, name: str, colour: str, mark: str, face: str | None = None
-) -> None:
-    steps, values, low, high = (column(lines, key) for key in ("step", name, f"{name}_low", f"{name}_high"))
+def _shifts(logs: Log) -> list[float]:
+    """Steps by which the marks of each run are moved, so that those of several runs stand side by side."""
+    longest = max((_step(line) for lines in logs.values() for line in lines), default=0)
+    return [0.012 * longest * (i - (len(logs) - 1) / 2) for i in range(len(logs))]
+
+
+def _step(line: Mapping[str, Any]) -> int:
+    """The step whose weights a line is about."""
+    return int(line.get("kept_step", line["step"]))
+
+
+def _marks(lines: Sequence[Mapping[str, Any]], ax: Axes, name: str, shift: float, **style: Any) -> None:
+    seen = [line for line in lines if line.get(name) is not None]
+    values, low, high = (column(seen, key) for key in (name, f"{name}_low", f"{name}_high"))
     below = [v - a if a == a else 0.0 for v, a in zip(values, low, strict=True)]
     above = [b - v if b == b else 0.0 for v, b in zip(values, high, strict=True)]
-    ax.errorbar(
-        steps, values, yerr=[below, above], color=colour, marker=mark, mfc=face, linestyle="none", capsize=2.0, lw=1.0
-    )
+    steps = [_step(line) + shift for line in seen]
+    ax.errorbar(steps, values, yerr=[below, above], linestyle="none", capsize=2.0, lw=1.0, **style)

@@ -20,7 +20,7 @@ from bvpo_analysis.tables import jsonable
 from bvpo_analysis.training import TrainConfig
 
 Run = Mapping[str, Any]
-KEPT = ("step", "loss", "alpha", "kappa", "grad_norm", "trace/grad_norm", "empty/grad_norm")
+KEPT = ("step", "kept_step", "loss", "alpha", "kappa", "grad_norm", "trace/grad_norm", "empty/grad_norm")
 """What is kept of every line of a log, beside evaluations and probes."""
 MOST_LINES, MOST_PROBES = 200, 8
 """Lines of a log that are drawn, besides those with an evaluation or a probe; probes that are tabled."""
@@ -170,6 +170,16 @@ def held_out(run: Run, name: str, end: int) -> Estimate | None:
     return Estimate(value, se, value - half, value + half, pairs, "jackknife")
 
 
+def step_of(line: Mapping[str, Any]) -> int:
+    """The step whose weights a line is about.
+
+    Example:
+        >>> step_of({"step": 50, "kept_step": 30}), step_of({"step": 50})
+        (30, 50)
+    """
+    return int(line.get("kept_step", line["step"]))
+
+
 def probes(run: Run) -> list[Mapping[str, Any]]:
     """The lines with a probe."""
     return [line for line in run["log"] if line.get("probe/alpha") is not None]
@@ -181,7 +191,7 @@ def probe_rows(run: Run) -> list[list[Any]]:
     at = sorted({round(x) for x in np.linspace(0, len(lines) - 1, min(MOST_PROBES, len(lines)))}) if lines else []
     return [
         [
-            lines[i]["step"],
+            step_of(lines[i]),
             lines[i].get("alpha"),
             *(probe_estimate(lines[i], name) for name in PROBED),
             lines[i].get("probe/ess_share"),
@@ -206,8 +216,8 @@ def sentences(run: Run) -> list[str]:
     before, after = (held_out(run, "eval/loss", end) for end in (0, -1))
     if before is not None and after is not None:
         found.append(
-            f"{run['name']} ({method_text(run)}): the held-out loss goes from {_text(before)} to {_text(after)} in "
-            f"{_steps(run)} steps, on {number(run['held_out_pairs'])} pairs."
+            f"{run['name']} ({method_text(run)}): the loss of {number(run['held_out_pairs'])} held-out pairs goes from "
+            f"{_text(before)} to {_text(after)}; steps: {_steps(run)}."
         )
     if text := weight_sentence(run):
         found.append(text)
@@ -224,8 +234,8 @@ def weight_sentence(run: Run) -> str:
     low, high = number(min(taken)), number(max(taken))
     weights = low if low == high else f"{low} to {high}"
     return (
-        f"In {run['name']} the best weight of a batch is {_text(ends[0])} at step {number(lines[0]['step'])} and "
-        f"{_text(ends[1])} at step {number(lines[-1]['step'])}; the run took {weights}."
+        f"In {run['name']} the best weight of a batch is {_text(ends[0])} at step {number(step_of(lines[0]))} and "
+        f"{_text(ends[1])} at step {number(step_of(lines[-1]))}; the run took {weights}."
     )
 
 

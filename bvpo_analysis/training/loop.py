@@ -38,7 +38,8 @@ class TrainingRun:
     """A finished run.
 
     Attributes:
-        log: one mapping for every step, and a last one for the end.
+        log: one mapping for every step, and a last one for the end, of the weights that are kept; where those are of an
+            earlier step, "kept_step" names it.
         steps: steps that were taken.
         kept_step: the step whose weights the policy has in the end; with early stopping that of the best evaluation.
         stopped: why the run ended early; empty if it did not.
@@ -144,6 +145,7 @@ def train(
         progress = replace(progress.seen(last.get(STOPPING), config.patience), stopped="")
     if 0 <= progress.best_step < progress.step:
         put_back(best, parameters)
+        last["kept_step"] = progress.best_step
         for callback in callbacks:
             last |= callback(progress.step, lrm)
     if folder is not None:

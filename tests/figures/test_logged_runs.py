@@ -42,3 +42,16 @@ def test_variances_of_both_gradients_are_told_apart():
     assert (list(filled[0].get_ydata()), list(hollow[0].get_ydata())) == ([2.0], [1.0])
     assert hollow[0].get_markerfacecolor() == "none"
     assert filled[0].get_markerfacecolor() != "none"
+
+
+def test_weights_that_were_kept_are_drawn_at_their_own_step():
+    """Catches the loss of an earlier step drawn where the run was stopped."""
+    _, ax = new_figure()
+    lines = [*LINES[:2], {"step": 5, "eval/loss": 0.6, "eval/loss_se": 0.01}]
+    lines.append({"step": 10, "kept_step": 0, "eval/loss": 0.69, "probe/alpha": 0.4})
+    plot_logged_losses({"a": lines}, ax)
+    assert list(ax.lines[0].get_xdata()) == [0, 0, 5]
+    _, ax = new_figure()
+    plot_logged_weights({"a": lines, "b": lines}, ax)
+    assert list(ax.containers[0][0].get_xdata()) == pytest.approx([-0.03, -0.03])
+    assert list(ax.containers[1][0].get_xdata()) == pytest.approx([0.03, 0.03])

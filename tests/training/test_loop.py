@@ -231,6 +231,7 @@ def test_early_stopping_ends_with_the_weights_of_the_best_evaluation(tmp_path, b
         fresh(config, folder=tmp_path, callbacks=[accuracy, interrupt])
     resumed = fresh(config, folder=tmp_path, callbacks=[accuracy], resume=True, policy=(other := load_model()))
     assert (whole.steps, whole.kept_step) == (resumed.steps, resumed.kept_step) == (steps, best)
+    assert whole.log[-1]["kept_step"] == best
     for lrm in (policy, other):
         assert torch.equal(next(lrm.model.parameters()), weights[best])
         assert not torch.equal(next(lrm.model.parameters()), weights[steps])
