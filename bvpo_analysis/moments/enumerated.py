@@ -18,8 +18,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from bvpo_analysis.estimators.base import Estimator, mean_coefficients
+from bvpo_analysis.moments.intervals import SquaredBiasNoise
 from bvpo_analysis.moments.law import Moments
+from bvpo_analysis.moments.population import squared_bias_noise
+from bvpo_analysis.moments.ustatistics import leave_one_out_mean, leave_one_out_ustatistic
 from bvpo_analysis.records import Floats, PairScores, ScoreSet
+
+FEWEST = 3
+"""Prompts without which there is nothing to leave out."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,8 @@ def enumerated_moments(
         as_sample: take the prompts as a sample of a larger population instead of as the population.
 
     Returns:
-        Moments with arrays of length one.
+        Moments with arrays of length one; for a sample whose scores hold the products with the totals, with
+        leave-one-prompt-out replicates [n + 1].
 
     Raises:
         ValueError: the totals of an estimator were not accumulated, the group is unknown, or one prompt as a sample.
@@ -124,17 +131,29 @@ def enumerated_moments(
         raise ValueError("one prompt is no sample of a population; as_sample needs at least two")
     columns = [scores.totals.index(repr(estimator)) for estimator in (trace, empty, marginal)]
     totals = scores.totals_gram[which].sum(axis=0)[np.ix_(columns, columns)] / n**2
+    resampled = as_sample and n >= FEWEST and scores.pairs[0].with_totals.shape[-1] > 0
+    # <v_a(i), V_b> of every prompt, [n, 3, 3]: what leaving one out takes away.
+    crossed = (
+        np.array([pair.with_totals[which].sum(axis=0)[np.ix_(columns, columns)] for pair in scores.pairs])
+        if resampled
+        else np.empty((n, 0, 0))
+    )
     t, e, m = np.eye(3)
 
-    def mean(name: str) -> float:
-        return float(np.mean([getattr(prompt, name) for prompt in per_prompt]))
+    def own(name: str) -> Floats:
+        return np.array([getattr(prompt, name) for prompt in per_prompt])
 
-    def product(a: Floats, b: Floats, own: str) -> Floats:
-        """<mean a, mean b>, or its U-statistic, from the totals and the mean of <a_i, b_i>."""
+    def mean(name: str) -> Floats:
+        return leave_one_out_mean(own(name)) if resampled else np.array([own(name).mean()])
+
+    def product(a: Floats, b: Floats, name: str) -> Floats:
+        """<mean a, mean b>, or its U-statistic, from products with the totals and those of each prompt, <a_i, b_i>."""
+        if resampled:
+            return leave_one_out_ustatistic(own(name), a @ crossed @ b, b @ crossed @ a)
         value = float(a @ totals @ b)
-        return np.array([(n * value - mean(own)) / (n - 1) if as_sample else value])
+        return np.array([(n * value - own(name).mean()) / (n - 1) if as_sample else value])
 
-    tau = np.array([mean("trace_var")])
+    tau = mean("trace_var")
     mean_t_sq, mean_e_sq = product(t, t, "mean_t_sq"), product(e, e, "mean_e_sq")
     diff_sq, t_diff = product(t - e, t - e, "mean_diff_sq"), product(t, t - e, "mean_t_diff")
     return Moments(
@@ -150,12 +169,24 @@ def enumerated_moments(
         var_diff=mean("mean_diff_sq") - diff_sq + tau,
         cov_t_diff=mean("mean_t_diff") - t_diff + tau,
         trace_var=tau,
-        prompt_bias_t_sq=np.array([mean("bias_t_sq")]),
-        prompt_bias_e_sq=np.array([mean("bias_e_sq")]),
-        prompt_bias_inner=np.array([mean("bias_inner")]),
-        prompt_bias_diff_sq=np.array([mean("bias_diff_sq")]),
-        prompt_bias_t_diff=np.array([mean("bias_t_diff")]),
+        prompt_bias_t_sq=mean("bias_t_sq"),
+        prompt_bias_e_sq=mean("bias_e_sq"),
+        prompt_bias_inner=mean("bias_inner"),
+        prompt_bias_diff_sq=mean("bias_diff_sq"),
+        prompt_bias_t_diff=mean("bias_t_diff"),
         target_sq=product(m, m, "target_sq"),
         target_dot_e=product(m, e, "target_dot_e"),
         mean_e_sq=mean_e_sq,
+        bias_noise=_difference_noise(scores, which, columns, diff_sq, own("mean_diff_sq"), (t - e) @ crossed @ (t - e))
+        if resampled
+        else None,
     )
+
+
+def _difference_noise(
+    scores: ScoreSet, which: slice, columns: list[int], replicates: Floats, own: Floats, with_total: Floats
+) -> SquaredBiasNoise:
+    """Sampling noise of |b_t - b_e|^2."""
+    at_t, at_e, _ = columns
+    sketches = np.stack([(pair.sketches[which, at_e] - pair.sketches[which, at_t]).ravel() for pair in scores.pairs])
+    return squared_bias_noise(replicates, own, with_total, sketches)

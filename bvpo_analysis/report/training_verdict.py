@@ -28,7 +28,7 @@ BASE, HALF, QUIET = "alpha=1", "alpha=0.5", "4 traces"
 
 def verdict(rows_of: StudyRows, regime: str) -> list[str]:
     """Sentences that say what came out, computed from the tables."""
-    lines = ranking(rows_of, regime, "sgd", "exact") + ranking(rows_of, regime, "adamw", "sampled")
+    lines = ranking(rows_of, regime, "sgd", "enumerated") + ranking(rows_of, regime, "adamw", "sampled")
     half = rows_of("training", regime=regime, arm=HALF)
     if half:
         lines.append(
@@ -50,7 +50,7 @@ def ranking(rows_of: StudyRows, regime: str, optimiser: str, source: str) -> lis
     if not predicted or not ranked:
         return []
     listed = "; ".join(f"{CRITERIA[row['criterion']]}: {weight_number(row['alpha'])}" for row in predicted)
-    lines = [f"{OPTIMISERS[optimiser]} the weights predicted from {source} moments are, {listed}."]
+    lines = [f"{OPTIMISERS[optimiser]} the weights predicted from {source} traces are, {listed}."]
     for name, label in OUTCOMES.items():
         rows = [row for row in ranked if row["outcome"] == name and row["spearman"] is not None]
         if not rows:

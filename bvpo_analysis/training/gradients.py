@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from bvpo_analysis.errors import StudyError
-from bvpo_analysis.estimators import Estimator, mean_coefficients
+from bvpo_analysis.estimators import Estimator, MultiTrace, mean_coefficients
 from bvpo_analysis.objectives import Objective
 from bvpo_analysis.records import Floats, Ints, PairLogProbs
 from bvpo_analysis.scores.log_probs import batches_by_length, log_prob_parts, pad_batch
@@ -25,7 +25,7 @@ class BatchGradient:
 
     Attributes:
         vector: [P] the sum over the pairs, all parameters flattened in order.
-        losses: [n] loss of the first draw of each pair.
+        losses: [n] loss of each pair: at its trace, mean over the traces that are averaged, at the first one of a pool.
         log_probs: [n, 2] log pi_theta of its two sequences, chosen and rejected.
         rewards: [n, 2] their implicit rewards, see :func:`implicit_rewards`.
         tokens: tokens of the forward pass, prompts included.
@@ -126,7 +126,8 @@ def batch_gradient(
         tokens = logs.tokens[first].astype(np.float64)
         sides.append(logs.log_prob[first])
         rewards.append(implicit_rewards(objective, logs.log_prob[first], logs.log_prob_ref[first], tokens))
-        losses.append(_loss(objective, logs, first))
+        draws = plan.draws if isinstance(estimator, MultiTrace) and not empty else first[None]
+        losses.append(float(np.mean([_loss(objective, logs, draw) for draw in draws])))
     vector = torch.cat([g.flatten() for g in torch.autograd.grad(total, list(parameters.values()))])
     if not bool(torch.isfinite(vector).all()):
         raise StudyError(

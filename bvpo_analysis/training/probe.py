@@ -94,23 +94,24 @@ def probed(study: Study, config: TrainConfig) -> dict[str, float | None]:
     """What a probe logs of a study, every number with _low and _high, its 95 % interval; None where it is unbounded.
 
     ``alpha`` is the unclipped alpha* of the batch gradient (M3, one trace per answer, kappa = 1); ``var_t``, ``var_e``
-    and ``var_c`` are Tr Cov of the batch gradients; ``var_c`` belongs to the mix with the weight ``var_c_alpha``, which
-    is that of the run where it is fixed, else alpha* clipped to [0, 1]. The squared biases ``bias_t_sq`` and
+    and ``var_c`` are Tr Cov of the batch gradients; ``var_c`` belongs to the mix with the weight ``var_c_alpha``, see
+    :func:`studied_weight`, and is left out where the run trains on no such mix. The squared biases ``bias_t_sq`` and
     ``bias_e_sq`` do not depend on the batch size. Off the reference ``ess_share`` is the mean ESS / K of the traces
     under the policy: where it is small the study says less than its intervals (``warnings`` counts the reasons).
     """
     law, found = study.law(batch_size=config.batch_size), study.optimal_alpha(batch_size=config.batch_size)
-    fixed = not config.rule.adaptive
-    a = config.rule.value if fixed else found.recommended
-    var_c = a * a * law.var_t + (1 - a) ** 2 * law.var_e + 2 * a * (1 - a) * law.cov_te
     numbers = {
         "alpha": found.estimate,
         "var_t": jackknife_estimate(law.var_t),
         "var_e": jackknife_estimate(law.var_e),
-        "var_c": jackknife_estimate(var_c),
         **{name: e for name, e in moment_estimates(study.whole).items() if name in BIASES and e is not None},
     }
-    out: dict[str, float | None] = {"var_c_alpha": a}
+    out: dict[str, float | None] = {}
+    a = studied_weight(config, found.recommended)
+    if a is not None:
+        out["var_c_alpha"] = a
+        var_c = a * a * law.var_t + (1 - a) ** 2 * law.var_e + 2 * a * (1 - a) * law.cov_te
+        numbers["var_c"] = jackknife_estimate(var_c)
     for name, e in numbers.items():
         limits = {name: e.value, f"{name}_low": e.ci_low, f"{name}_high": e.ci_high}
         out |= {key: value if np.isfinite(value) else None for key, value in limits.items()}
@@ -118,6 +119,19 @@ def probed(study: Study, config: TrainConfig) -> dict[str, float | None]:
         off = study.off_reference
         out |= {"ess_share": off.weights.ess_share.value, "warnings": len(off.flags(config.batch_size))}
     return out
+
+
+def studied_weight(config: TrainConfig, recommended: float) -> float | None:
+    """The weight of g_t in what a run steps along; ``recommended`` where the run finds it on the way.
+
+    Example:
+        >>> [studied_weight(TrainConfig(method=method), 0.4) for method in ("dpo", "empty", "bvpo", "mixed_data")]
+        [1.0, 0.0, 0.5, None]
+    """
+    ends = {"dpo": 1.0, "empty": 0.0}
+    if config.method != "bvpo":
+        return ends.get(config.method)
+    return recommended if config.rule.adaptive else config.rule.value
 
 
 def at_rest(lrm: ReasoningModel) -> ReasoningModel:

@@ -106,7 +106,12 @@ class RunningMoments:
         return max((a for a in (1.0, 0.0, inner) if 0 <= a <= 1), key=cosine)
 
     def shrinkage_constant(self) -> float:
-        """c = (Tr S - 2 sqrt(Tr S^2))_+ for the weight 1 - c/|g_t - g_e|^2; lambda_max(S) <= sqrt(Tr S^2)."""
+        """c = (Tr C - 2 sqrt(Tr S^2))_+ for the weight 1 - c/|g_t - g_e|^2, with C = Cov(g_t, g_t - g_e), S = Cov(g_t).
+
+        Both gradients see the same prompts. By Stein's identity the noise of g_t then enters through its covariance
+        with the difference; where g_e is fixed or independent, C is S. sqrt(Tr S^2) >= lambda_max(S) stands for the
+        norm of C.
+        """
         if self.steps < 2:
             return 0.0
-        return max(self["var_t"] - 2 * max(self["noise_sq"], 0.0) ** 0.5, 0.0)
+        return max(self["var_t"] - self["cov_te"] - 2 * max(self["noise_sq"], 0.0) ** 0.5, 0.0)

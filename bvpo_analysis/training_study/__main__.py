@@ -10,13 +10,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bvpo_analysis.errors import InputError, StudyError, exit_with
+from bvpo_analysis.errors import InputError, OneLineParser, StudyError, exit_with
 from bvpo_analysis.preferences.shipped import REGIMES
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser(prog="python -m bvpo_analysis.training_study", description=__doc__)
+    p = OneLineParser(prog="python -m bvpo_analysis.training_study", description=__doc__)
     p.add_argument("--regime", choices=REGIMES, action="append", help="only this regime; may be repeated")
     p.add_argument("--group", action="append", help="only arms of this group (sweep, method, ...); may be repeated")
     p.add_argument("--seeds", type=int, default=5, help="at most so many runs per arm (default 5)")
@@ -33,11 +33,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    options = parser().parse_args(argv)
     try:
+        options = parser().parse_args(argv)
         if options.seeds < 1 or options.processes < 1:
             raise InputError("--seeds and --processes must be at least 1")
         return _run(options)
+    except SystemExit as stop:  # --help
+        return int(stop.code or 0)
     except (InputError, StudyError) as error:
         return exit_with(error)
 
@@ -51,7 +53,7 @@ def _run(options: argparse.Namespace) -> int:
     from bvpo_analysis.training_study.work import Work, do_work
 
     torch.set_num_threads(1)
-    arms = (*core_arms(), *pilot_arms(), *(full_arms() if options.full else ()))
+    arms = (*(full_arms() if options.full else core_arms()), *pilot_arms())
     groups = {arm.group for arm in arms}
     unknown = sorted(set(options.group or ()) - groups)
     if unknown:

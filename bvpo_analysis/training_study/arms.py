@@ -92,7 +92,8 @@ def core_arms() -> tuple[Arm, ...]:
         arms.append(Arm("alpha=auto", "sweep", regime, {"method": "bvpo", "alpha": "auto"}))
     methods: dict[str, dict[str, Any]] = {
         "james-stein": {"method": "bvpo", "alpha": "james_stein"},
-        "mixed data": {"method": "mixed_data"},
+        # A pair gives two rows, so that as many pairs are seen in a step.
+        "mixed data": {"method": "mixed_data", "batch_size": 2 * BATCH},
         "4 traces": {"method": "multi_trace", "traces": 4, "combination": "average"},
         "pool of 4": {"method": "multi_trace", "traces": 4, "combination": "pooled"},
     }
@@ -129,10 +130,12 @@ def core_arms() -> tuple[Arm, ...]:
 LOSSES: dict[str, dict[str, Any]] = {
     # IPO's coefficients at the reference are 1/beta against beta/2 of DPO: the rate makes the first steps equal.
     "ipo": {"loss": "ipo", "lr": LEARNING_RATES[SECONDARY] * 0.1**2 / 2, "clip": None},
-    # SimPO's are about beta/(2 tokens), here 2/(2 x 25) against 0.1/2 at its usual beta.
-    "simpo": {"loss": "simpo", "beta": 2.0, "lr": LEARNING_RATES[SECONDARY]},
+    # SimPO's are about beta/(2 tokens): 2/(2 x 25) with a trace, and 2/(2 x 4) without, where they are many times those
+    # of DPO. No weight has the step length of DPO's at one rate, so this one is between.
+    "simpo": {"loss": "simpo", "beta": 2.0, "lr": LEARNING_RATES[SECONDARY] * 0.3, "clip": None},
 }
-"""Other base losses, with rates that make their first steps about as long as those of DPO."""
+"""Other base losses. IPO's rate makes its first steps as long as those of DPO. SimPO divides by the length of what it
+scores, so its g_e is several times its g_t, and a sweep over its weight is one over the length of steps as well."""
 
 
 def pilot_arms() -> tuple[Arm, ...]:
@@ -146,8 +149,9 @@ def pilot_arms() -> tuple[Arm, ...]:
 
 
 def full_arms() -> tuple[Arm, ...]:
-    """What ``--full`` adds: the secondary arms in the other regimes, all with five seeds, and the weight rules."""
-    arms = [replace(arm, seeds=SEEDS) for arm in core_arms() if arm.regime == SECONDARY and arm.seeds < SEEDS]
+    """All arms of ``--full``: the core with five seeds each, the secondary ones in every regime, the weight rules."""
+    core = [replace(arm, seeds=SEEDS) for arm in core_arms()]
+    arms = [arm for arm in core if arm.group in SECOND]
     others = [regime for regime in REGIMES if regime != SECONDARY]
     moved = [
         replace(arm, regime=regime, options=_scaled(arm.options, LEARNING_RATES[regime] / LEARNING_RATES[SECONDARY]))
@@ -155,11 +159,15 @@ def full_arms() -> tuple[Arm, ...]:
         for regime in others
     ]
     rules = [
-        Arm(f"alpha={rule}", "rule", regime, {"method": "bvpo", "alpha": rule})
-        for rule in ("kappa", "cosine")
+        Arm(f"alpha={rule}", "rule", regime, {"method": "bvpo", "alpha": rule, **known})
+        for rule, known in (("kappa", MEASURED), ("schedule", MEASURED), ("cosine", {}))
         for regime in REGIMES
     ]
-    return (*arms, *moved, *rules)
+    return (*core, *moved, *rules)
+
+
+MEASURED = {"smoothness": "measured"}
+"""For rules that need kappa: from the curvature where a run starts."""
 
 
 SECOND: tuple[str, ...] = ("rate", "adamw", "loss", "decay", "stopping", "rule")

@@ -20,7 +20,7 @@ from bvpo_analysis.training_study.arms import SECONDARY
 from bvpo_analysis.training_study.overhead import measure_overhead
 from bvpo_analysis.training_study.predictions import (
     Prediction,
-    exact_moments,
+    enumerated_sample,
     predictions,
     run_kappa,
     sampled_moments,
@@ -29,6 +29,15 @@ from bvpo_analysis.training_study.run import Size, training_pairs
 from bvpo_analysis.training_study.tables import build_tables
 from bvpo_analysis.training_study.work import Work, code_fingerprint, results_of, write_json
 
+PREDICTED_BY = (
+    "training_study/assemble.py",
+    "training_study/predictions.py",
+    "moments/enumerated.py",
+    "moments/population.py",
+    "mixing.py",
+    "theory/descent.py",
+)
+"""The modules that predictions go through."""
 DIGITS = 6
 """Significant digits of the tables: what is behind them is noise of the platform."""
 
@@ -48,18 +57,22 @@ def make_tables(work: Work, *, processes: int = 1) -> dict[str, pd.DataFrame]:
         by_regime = list(pool.map(predict, regimes) if processes > 1 else map(predict, regimes))
     tables = build_tables(references, results, [found for rows in by_regime for found in rows])
     if not tiny:
-        rows = _kept(folder / "overhead.json", lambda: [asdict(row) for row in measure_overhead()])
+        name = f"overhead-{code_fingerprint(('training_study/overhead.py', 'cost.py'))}.json"
+        rows = _kept(folder / name, lambda: [asdict(row) for row in measure_overhead()])
         tables["overhead"] = pd.DataFrame(rows)
     return tables
 
 
 def predictions_of(regime: Regime, folder: Path, size: Size) -> list[Prediction]:
-    """The predictions of a regime: exact and sampled for SGD, sampled in its own metric for AdamW where it is run."""
+    """The predictions of a regime: enumerated and sampled for SGD, sampled in its own metric where AdamW is run."""
 
     def compute() -> list[dict[str, Any]]:
         torch.set_num_threads(1)
         lrm, pairs = load_model(), training_pairs(regime, size)
-        sources = [("sgd", "exact", exact_moments(regime)), ("sgd", "sampled", sampled_moments(lrm, pairs))]
+        sources = [
+            ("sgd", "enumerated", enumerated_sample(lrm, pairs)),
+            ("sgd", "sampled", sampled_moments(lrm, pairs)),
+        ]
         if regime == SECONDARY:
             sources.append(("adamw", "sampled", sampled_moments(lrm, pairs, adam=True)))
         return [
@@ -75,7 +88,8 @@ def predictions_of(regime: Regime, folder: Path, size: Size) -> list[Prediction]
             )
         ]
 
-    rows = _kept(folder / regime / f"predictions-{size.train_pairs}.json", compute)
+    name = f"predictions-{code_fingerprint(PREDICTED_BY)}-{size.train_pairs}.json"
+    rows = _kept(folder / regime / name, compute)
     return [Prediction(**(row | {"alpha": _estimate(row["alpha"]), "scores": tuple(row["scores"])})) for row in rows]
 
 
@@ -134,7 +148,7 @@ def text_summary(tables: Mapping[str, pd.DataFrame]) -> str:
     ranked = tables.get("rankings", pd.DataFrame())
     if len(ranked):
         parts.append("predicted against realised weights (rank correlation over the sweep, mean over seeds)")
-        for row in ranked[ranked["source"] == "exact"].to_dict("records"):
+        for row in ranked[ranked["source"] == "enumerated"].to_dict("records"):
             parts.append(
                 f"  {row['regime']:8} {row['criterion']:8} alpha {row['predicted_alpha']:6.2f}   {row['outcome']:18}"
                 f" best {row['realised_best']:4g}   rho {_cell(row, 'spearman')}"

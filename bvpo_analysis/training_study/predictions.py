@@ -1,7 +1,8 @@
 """What the analysis says before the first step: weights for this batch size and step size, and a ranking of the sweep.
 
-Two sources: the pairs that will be trained on, with their sampled traces, as any user has them; and the exact moments
-of all pairs of the regime, where no trace is sampled. Four weights, each the best for another question:
+Two sources, both of the pairs that will be trained on: with their sampled traces, as any user has them, and with every
+trace enumerated. In either case the prompts are a sample, and intervals are over prompts. Five weights, each the best
+for another question:
 
     mse        least E|g_c - mu|^2 of one batch, kappa = 1 (Theorem 4 of the paper)
     kappa      least |b_c|^2 + kappa Tr Cov(g_c), kappa = eta L with the curvature measured at the reference
@@ -18,13 +19,19 @@ from functools import partial
 import numpy as np
 
 from bvpo_analysis import mixing, theory
-from bvpo_analysis.estimators import EmptyTrace, Trace, mean_coefficients, mix, totals_of
-from bvpo_analysis.exact import load_table
+from bvpo_analysis.estimators import EmptyTrace, Marginal, Trace, mean_coefficients, mix, totals_of
+from bvpo_analysis.exact import shipped_traces
 from bvpo_analysis.lrm.loading import ReasoningModel
-from bvpo_analysis.moments import GradientLaw, Moments, population_moments
+from bvpo_analysis.moments import (
+    GradientLaw,
+    Moments,
+    enumerated_moments,
+    jackknife_estimate,
+    population_moments,
+)
 from bvpo_analysis.objectives import DPO
 from bvpo_analysis.preferences.shipped import Regime
-from bvpo_analysis.records import Estimate, PreferencePair
+from bvpo_analysis.records import Estimate, Floats, PreferencePair
 from bvpo_analysis.scores import adam_metric, score_pairs
 from bvpo_analysis.sgd.measured import measured_smoothness
 from bvpo_analysis.training_study.arms import ADAMW_RATE, BATCH, LEARNING_RATES, WEIGHTS
@@ -38,10 +45,10 @@ class Prediction:
 
     Attributes:
         regime, optimiser: of the runs; "sgd", or "adamw", in whose metric the gradients are then measured.
-        source: "sampled" or "exact".
+        source: "sampled" or "enumerated", how traces enter.
         criterion: see the head of the file.
         kappa, batch_size: that it refers to.
-        alpha: the unclipped weight with its interval; none for an exact number, nor for descent and cosine.
+        alpha: the unclipped weight with its interval.
         scores: the criterion at the weights of the sweep, lower is better.
     """
 
@@ -87,9 +94,14 @@ def sampled_moments(
     return population_moments(scores, trace, empty)
 
 
-def exact_moments(regime: Regime) -> Moments:
-    """The committed exact moments of a regime, the prompts taken as a sample."""
-    return load_table(regime).sample_moments
+def enumerated_sample(lrm: ReasoningModel, pairs: Sequence[PreferencePair]) -> Moments:
+    """The same with every trace of the pairs enumerated: the prompts are a sample, the traces are not."""
+    objective = DPO()
+    estimators = Trace(objective), EmptyTrace(objective), Marginal(objective)
+    scores = score_pairs(
+        lrm, pairs, totals=totals_of(*estimators), enumerate_traces=shipped_traces, label="enumerated before training"
+    )
+    return enumerated_moments(scores, *estimators, as_sample=True)
 
 
 def predictions(
@@ -104,7 +116,9 @@ def predictions(
         kappa: eta L.
 
     Example:
-        >>> found = predictions(exact_moments("style"), "style", optimiser="sgd", source="exact", pairs=224, kappa=0.1)
+        >>> from bvpo_analysis.exact import load_table
+        >>> moments = load_table("style").sample_moments
+        >>> found = predictions(moments, "style", optimiser="sgd", source="enumerated", pairs=208, kappa=0.1)
         >>> [p.criterion for p in found]
         ['mse', 'kappa', 'data', 'descent', 'cosine']
     """
@@ -117,35 +131,42 @@ def predictions(
         found.append(make(criterion=name, kappa=k, batch_size=size, alpha=alpha, scores=scores))
     arguments = second_moments(moments, law)
     at_step = theory.descent_optimal_weight(**arguments, kappa=kappa)
-    target = max(float(moments.target_sq[0]), 0.0)
-    # In units of 1/L: eta = kappa, L = 1 leaves the ranking as it is.
-    bound = theory.descent_bound(WEIGHTS, **arguments, target_sq=target, step_size=kappa, smoothness=1.0)
-    cosines = theory.cosine(WEIGHTS, **arguments, target_sq=target)
     best = theory.cosine_optimal_weight(**arguments)
-    for name, value, lower in (("descent", at_step, bound.change), ("cosine", best.alpha, -cosines)):
+    here = {name: float(value[0]) for name, value in arguments.items()} | {"target_sq": _square(moments.target_sq)[0]}
+    # In units of 1/L: eta = kappa, L = 1 leaves the ranking as it is.
+    bound = theory.descent_bound(WEIGHTS, **here, step_size=kappa, smoothness=1.0)
+    cosines = theory.cosine(WEIGHTS, **here)
+    for name, values, lower in (("descent", at_step, bound.change), ("cosine", best.alpha, -cosines)):
         found.append(
             make(
                 criterion=name,
                 kappa=kappa,
                 batch_size=BATCH,
-                alpha=Estimate.without_interval(float(value), moments.n),
+                alpha=jackknife_estimate(np.atleast_1d(values)),
                 scores=tuple(float(score) for score in lower),
             )
         )
     return found
 
 
-def second_moments(moments: Moments, law: GradientLaw) -> dict[str, float]:
-    """Q and u of the batch gradients at the reference, where E g_t = mu, by argument name of the closed forms."""
-    target, empty = (max(float(x[0]), 0.0) for x in (moments.target_sq, moments.mean_e_sq))
-    between = float(np.clip(moments.target_dot_e[0], -np.sqrt(target * empty), np.sqrt(target * empty)))
+def second_moments(moments: Moments, law: GradientLaw) -> dict[str, Floats]:
+    """Q and u of the batch gradients at the reference, where E g_t = mu, by argument name of the closed forms.
+
+    Replicates as the moments have them. Squared lengths that are estimated as negative count as zero; the product
+    <mu, E g_e> is left as it was measured.
+    """
+    target, empty = _square(moments.target_sq), _square(moments.mean_e_sq)
     return {
-        "second_t": target + float(law.var_t[0]),
-        "second_e": empty + float(law.var_e[0]),
-        "second_te": between + float(law.cov_te[0]),
+        "second_t": target + law.var_t,
+        "second_e": empty + law.var_e,
+        "second_te": moments.target_dot_e + law.cov_te,
         "signal_t": target,
-        "signal_e": between,
+        "signal_e": moments.target_dot_e,
     }
+
+
+def _square(values: Floats) -> Floats:
+    return np.maximum(values, 0.0)
 
 
 def _error(law: GradientLaw, alpha: float, kappa: float) -> float:

@@ -53,7 +53,6 @@ class Probe:
                 replace(policy, fingerprint=weights_fingerprint(policy.model)),
                 self.pairs,
                 totals=totals_of(trace, empty, marginal),
-                leave_one_out=False,
                 reference=self.reference,
                 enumerate_traces=shipped_traces,
                 label="probe",

@@ -34,8 +34,9 @@ from bvpo_analysis.training_study.arms import Arm, Run
 from bvpo_analysis.training_study.probe import Probe
 
 REFERENCE_STREAM = "reference"
-UNPROBED = ("mixed data", "pool of 4")
-"""Methods whose batch gradient is not a mix of g_t and g_e of the same rows, so that its moments do not follow."""
+UNPROBED = ("mixed data", "pool of 4", "james-stein")
+"""Methods whose batch gradient is not a mix of g_t and g_e of the same rows, or whose weight depends on the batch, so
+that its variance does not follow from moments."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ class Size:
     """How much is measured.
 
     Attributes:
-        prompts: fresh prompts that are answered at the end, once by a policy and ``reference_answers`` times by the
-            reference.
+        prompts: fresh prompts that are answered at the end.
+        policy_answers: answers of a policy to each; two, so that policies can be compared whose answers come from the
+            same random streams.
         divergence_prompts: those of them, the first ones, on which divergence and entropy are taken.
         reference_answers: answers of the reference to each.
         train_pairs: pairs trained on, the first of a regime.
@@ -60,6 +62,7 @@ class Size:
     """
 
     prompts: int = 384
+    policy_answers: int = 2
     divergence_prompts: int = 128
     reference_answers: int = 4
     train_pairs: int = 208
@@ -72,6 +75,7 @@ class Size:
 
 TINY = Size(
     prompts=8,
+    policy_answers=2,
     divergence_prompts=4,
     reference_answers=2,
     train_pairs=32,
@@ -97,16 +101,20 @@ def the_reference() -> ReasoningModel:
 
 @cache
 def measured_pairs(regime: Regime, size: Size, which: str) -> HeldOut:
-    """Pairs whose loss is measured: "held out" with all their traces, for "stopping", and the first "trained" on.
+    """Pairs whose loss is measured: "held out" with all their traces, for "stopping", and the first ones trained on.
 
     Always by the DPO loss with beta = 0.1, so that what was trained by other losses can be compared.
     """
     reference, pairs = the_reference(), shipped_pairs(regime)
-    if which == "trained":
-        return HeldOut(reference, pairs[: size.held_out_pairs], DPO(), traces=4)
+    if which in TRAINED:
+        return HeldOut(reference, pairs[: size.held_out_pairs], DPO(), traces=TRAINED[which])
     if which == "stopping":
         return HeldOut(reference, pairs[size.train_pairs :][: size.stopping_pairs], DPO())
     return HeldOut(reference, held_out_pairs(regime, size), DPO(), enumerate_traces=shipped_traces)
+
+
+TRAINED = {"trained": 1, "trained on 4 traces": 4}
+"""Traces per answer of the loss on pairs that were trained on: those that the method saw."""
 
 
 def held_out_pairs(regime: Regime, size: Size) -> tuple[PreferencePair, ...]:
@@ -151,7 +159,8 @@ def run_one(run: Run, size: Size) -> dict[str, Any]:
     Returns:
         config; log (one mapping per step); curve (losses and accuracies of the held-out pairs every ten steps, DPO
         whatever loss is trained); held_out (its end) and trained, per pair as well; final (answers of both modes per
-        prompt); probes (moments of the gradients); displacement; seconds.
+        prompt, with the rewards of each, None for an unreadable one); probes (moments of the gradients); displacement;
+        seconds.
 
     Raises:
         StudyError: the run diverged.
@@ -165,14 +174,17 @@ def run_one(run: Run, size: Size) -> dict[str, Any]:
     followed = measured_pairs(regime, size, "held out")
     probe = probe_of(reference, regime, size) if is_probed(run.arm) else None
     curve: list[dict[str, Any]] = []
+    end: dict[str, list[float]] = {}
     probes: list[dict[str, Any]] = []
     clock = _Clock()
 
     def follow(step: int, lrm: ReasoningModel) -> Mapping[str, float]:
+        nonlocal end
         with clock.stopped():
-            curve.append(
-                {"step": step} | (at_start(size.held_out_pairs) if step == 0 else per_pair(followed.values(lrm.model)))
-            )
+            end = at_start(size.held_out_pairs) if step == 0 else per_pair(followed.values(lrm.model))
+            if curve and curve[-1]["step"] == step:
+                return {}  # weights of an earlier step, put back at the end
+            curve.append({"step": step} | end)
             if probe is not None and step > 0 and step % size.probe_every == 0:
                 probes.append({"step": step} | probe.at(lrm))
             if config.patience is None:
@@ -183,7 +195,8 @@ def run_one(run: Run, size: Size) -> dict[str, Any]:
     start = clock.now()
     done = train(config, policy, training_pairs(regime, size), callbacks=[follow])
     seconds = clock.now() - start
-    trained = per_pair(measured_pairs(regime, size, "trained").values(policy.model))
+    which = "trained on 4 traces" if config.training_method.traces > 1 else "trained"
+    trained = per_pair(measured_pairs(regime, size, which).values(policy.model))
     return {
         "arm": run.arm.name,
         "group": run.arm.group,
@@ -196,7 +209,7 @@ def run_one(run: Run, size: Size) -> dict[str, Any]:
         "log": [_plain(entry) for entry in done.log[:-1]],
         "curve": curve,
         "probes": probes,
-        "held_out": {name: values for name, values in curve[-1].items() if name != "step"},
+        "held_out": end,
         "trained": {name: trained[name] for name in ("trace_loss", "empty_loss", "trace_accuracy")},
         "final": final_answers(policy, reference, regime, size),
         "displacement": displacement(policy, reference),
@@ -208,12 +221,14 @@ def final_answers(policy: ReasoningModel, reference: ReasoningModel, regime: Reg
     """Per mode: numbers of every fresh prompt, and the length-controlled win rate."""
     found: dict[str, Any] = {}
     for mode in MODES:
-        answers = sample_answers(policy, fresh_prompts(size.prompts), mode, max_new_tokens=48)
+        prompts = fresh_prompts(size.prompts)
+        answers = sample_answers(policy, prompts, mode, answers=size.policy_answers, max_new_tokens=48)
         other = reference_answers(reference, mode, size)
         own, others = answers.rewards(REWARDS[regime]), other.rewards(REWARDS[regime])
         controlled = length_controlled_win_rate(own, others, answers.lengths(), other.lengths())
         found[mode] = answer_numbers(policy, reference, answers, size.divergence_prompts) | {
             "won": comparisons(own, others).mean(axis=1).tolist(),
+            "rewards": [[reward if np.isfinite(reward) else None for reward in row] for row in own.tolist()],
             "length_controlled": [controlled.value, controlled.se],
         }
     return found

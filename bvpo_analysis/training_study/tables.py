@@ -142,11 +142,11 @@ def training(arms: Sequence[ArmRuns]) -> list[Row]:
 
 
 def sweep(arms: Sequence[ArmRuns], predicted: Sequence[Prediction]) -> list[Row]:
-    """One row per regime, optimiser and weight: the exact predictions, lower is better, and the outcomes."""
+    """One row per regime, optimiser and weight: the predictions, lower is better, and the outcomes."""
     rows = []
     for regime, optimiser in dict.fromkeys((p.regime, p.optimiser) for p in predicted):
         own = [p for p in predicted if (p.regime, p.optimiser) == (regime, optimiser)]
-        source = "exact" if any(p.source == "exact" for p in own) else own[0].source
+        source = "enumerated" if any(p.source == "enumerated" for p in own) else own[0].source
         for alpha, arm in sweep_of(arms, regime, optimiser).items():
             row: Row = {"regime": regime, "optimiser": optimiser, "alpha": alpha, "seeds": len(arm.runs)}
             row |= {f"predicted_{p.criterion}": p.scores[WEIGHTS.index(alpha)] for p in own if p.source == source}

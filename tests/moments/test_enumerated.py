@@ -81,11 +81,31 @@ def test_prompts_as_a_sample_are_unbiased_for_the_population_they_come_from(by_h
         m = enumerated_moments(scores, *estimators, as_sample=True)
         plain += enumerated_moments(scores, *estimators).var_t[0] / 8
         for name in NUMBERS:
-            assert getattr(m, name).shape == (1,)
+            assert getattr(m, name).shape == (4,)
             mean[name] += getattr(m, name)[0] / 8
     for name in NUMBERS:
         assert mean[name] == pytest.approx(truth[name], abs=1e-11 * truth["var_t"]), name
     assert plain < truth["var_t"] * 0.9
+
+
+def test_replicates_of_a_sample_are_its_values_without_each_prompt(by_hand):
+    """Catches products with totals that still hold the prompt left out, and intervals of zero width."""
+    objective, rng = DPO(1.5), np.random.default_rng(3)
+    estimators = Trace(objective), EmptyTrace(objective), Marginal(objective)
+    pairs = [by_hand.pair(rng, 2, shift=0.8) for _ in range(5)]
+    vectors = [rng.normal(size=(6, 4)) + rng.normal(size=4) for _ in pairs]
+
+    def moments(chosen):
+        scores = by_hand.scores([pairs[i] for i in chosen], [vectors[i] for i in chosen], *estimators)
+        return enumerated_moments(scores, *estimators, as_sample=True)
+
+    whole = moments(range(5))
+    for k in range(5):
+        others = moments([i for i in range(5) if i != k])
+        for name in NUMBERS:
+            assert getattr(whole, name)[k + 1] == pytest.approx(getattr(others, name)[0], abs=1e-10), name
+    assert whole.bias_noise is not None
+    assert not whole.exact
 
 
 def test_refusals(by_hand):

@@ -40,7 +40,9 @@ def test_every_run_is_there_once_and_the_sweep_comes_first():
 def test_options_are_those_of_the_trainer(arm):
     """Catches a misspelt option, and a rate that one regime forgets."""
     config = arm.config(3)
-    assert (config.regime, config.seed, config.steps, config.batch_size) == (arm.regime, 3, 60, 16)
+    assert (config.regime, config.seed, config.steps) == (arm.regime, 3, 60)
+    # Mixed data has two rows for a pair.
+    assert config.batch_size == (32 if config.method == "mixed_data" else 16)
     if arm.group == "sweep":
         assert config.lr == LEARNING_RATES[arm.regime]
         assert config.optimiser == "sgd"
@@ -53,6 +55,10 @@ def test_options_are_those_of_the_trainer(arm):
 def test_the_full_grid_has_the_secondary_arms_everywhere():
     arms = full_arms()
     assert len({(arm.regime, arm.name) for arm in arms}) == len(arms)
+    assert {(arm.regime, arm.name) for arm in core_arms()} <= {(arm.regime, arm.name) for arm in arms}
+    assert {arm.seeds for arm in arms} == {5}
+    kappa = next(arm for arm in arms if arm.name == "alpha=kappa").config(0)
+    assert kappa.smoothness == "measured"  # without it the rule is that of kappa = 1
     names = {regime: {arm.name for arm in arms if arm.regime == regime} for regime in REGIMES}
     assert names["style"] == names["valid"] == names["correct"]
     rates = {arm.regime: arm.config(0).lr for arm in arms if arm.name == "rate x 3, alpha=1"}

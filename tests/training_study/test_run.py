@@ -9,7 +9,7 @@ from bvpo_analysis.objectives import DPO
 from bvpo_analysis.preferences.shipped import shipped_pairs
 from bvpo_analysis.training import TrainConfig, train
 from bvpo_analysis.training_study.arms import Run, core_arms
-from bvpo_analysis.training_study.probe import Probe
+from bvpo_analysis.training_study.probe import VARIANCES, Probe
 from bvpo_analysis.training_study.run import (
     TINY,
     Size,
@@ -71,6 +71,9 @@ def test_a_probe_away_from_the_reference_sees_the_reference():
         (0.25 * moved["var_t"] + 0.25 * moved["var_e"] + 0.5 * moved["cov_te"]) / 16
     )
     assert probe.objective == DPO(0.1)
+    for found in (start, moved):
+        assert {name: len(values) for name, values in found["without"].items()} == dict.fromkeys(VARIANCES, 4)
+        assert found["alpha_low"] < found["alpha"] < found["alpha_high"]
 
 
 def test_a_displacement_has_its_norm_and_a_sketch_of_it():
