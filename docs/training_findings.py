@@ -6,7 +6,7 @@ from pathlib import Path
 from markup import estimate_cell, names, source, table
 
 from bvpo_analysis.preferences.shipped import REGIMES
-from bvpo_analysis.report.formatting import number
+from bvpo_analysis.report.formatting import number, share_text
 from bvpo_analysis.training_study.committed import FOLDER, Row, study_estimate, study_rows
 
 MISSING = """\
@@ -62,9 +62,9 @@ def _opening(folder: Path) -> str:
         lines.append(f"* `{regime}`: of {len(mixes)} mixes, by the win rate with thinking, {', '.join(said)}.")
     return (
         "## Training\n\nShort runs from the reference with different methods and weights, the same batches per seed, "
-        f"{min(seeds)} to {max(seeds)} seeds per arm. Intervals of win rates, accuracies and held-out "
-        "losses are over seeds and prompts, all others over seeds. Differences are to g_t alone (alpha=1), seed by "
-        "seed.\n\n" + "\n".join(lines)
+        f"{min(seeds)} to {max(seeds)} seeds per arm. Intervals are over seeds and over the prompts or pairs "
+        "that are measured; those of roughness are over seeds. Differences are to g_t alone (alpha=1), trained in the "
+        "same way, seed by seed.\n\n" + "\n".join(lines)
     )
 
 
@@ -122,27 +122,41 @@ def _rankings(folder: Path) -> str:
             str(row["outcome"]).replace("_", " "),
             number(row["predicted_best"]),
             number(row["realised_best"]),
+            share_text(row.get("best_share")),
             _cell(row, "spearman"),
         ]
         for row in study_rows("rankings", folder)
-        if row["source"] == "exact"
+        if row["source"] == "enumerated"
     ]
     if not rows:
         return ""
-    columns = ["regime, optimiser, criterion", "outcome", "best predicted", "best realised", "rank correlation"]
-    text = "Weights of the sweep, ranked before training by exact moments and after it by outcomes."
+    columns = [
+        "regime, optimiser, criterion",
+        "outcome",
+        "best predicted",
+        "best realised",
+        "in draws",
+        "rank correlation",
+    ]
+    text = (
+        "Weights of the sweep, ranked before training with all traces enumerated, and after it by outcomes. “In draws” is "
+        "how often the weight is the best where runs and prompts are drawn again."
+    )
     return f"### Predicted and realised weights\n\n{text}\n\n{table(columns, rows)}"
 
 
 def _path(folder: Path) -> str:
     rows = [
-        [f"{_arm(row)}, step {row['step']}", number(row.get("alpha")), number(row.get("used"))]
+        [f"{_arm(row)}, step {row['step']}", _cell(row, "alpha"), number(row.get("used"))]
         for row in _rows("alpha_path", folder)
         if row["arm"] in ("alpha=1", "alpha=0.5", "alpha=auto", "auto") and row.get("alpha") is not None
     ]
     if not rows:
         return ""
-    text = "The optimal weight at the policy as it is then, exact, and the weight that the run took."
+    text = (
+        "The optimal weight at the policy as it is then, with all traces of the probed pairs enumerated, and the weight "
+        "that the runs took."
+    )
     shown = table(["regime, arm, step", "α\\*", "weight used"], rows)
     return f"### α\\* along training\n\n{text}\n\n{shown}"
 

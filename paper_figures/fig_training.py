@@ -27,8 +27,8 @@ def draw(results: dict) -> tuple[Figure, pd.DataFrame]:
         figure = Figure(figsize=(figures.TEXT_WIDTH, 3.6), layout="constrained")
         axes = figure.subplots(len(OUTCOMES), len(regimes), sharex=True, squeeze=False)
         for j, regime in enumerate(regimes):
-            exact = study_rows("predictions", regime=regime, optimiser="sgd", source="exact")
-            predicted = {SHOWN[row["criterion"]]: row["alpha"] for row in exact if row["criterion"] in SHOWN}
+            found = study_rows("predictions", regime=regime, optimiser="sgd", source="enumerated")
+            predicted = {SHOWN[row["criterion"]]: row["alpha"] for row in found if row["criterion"] in SHOWN}
             for i, (name, label) in enumerate(OUTCOMES.items()):
                 ax = axes[i][j]
                 figures.plot_sweep(table[table["regime"] == regime], ax, outcome=name, predicted=predicted)

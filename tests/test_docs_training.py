@@ -54,7 +54,7 @@ def tables(minus_dpo):
             {"regime": "valid", "optimiser": "sgd", "source": source, "criterion": "mse", "outcome": "marginal_loss"}
             | {"seeds": 5, "predicted_best": 0.25, "realised_best": 0.75}
             | estimate("spearman", 0.3)
-            for source in ("exact", "sampled")
+            for source in ("enumerated", "sampled")
         ],
         "alpha_path": [arm | {"arm": "alpha=1", "step": 20, "alpha": 0.44, "used": 1.0}],
         "overhead": [

@@ -100,7 +100,7 @@ class TestClaims:
         losses = [row["marginal_loss"] for row in rows]
         predicted = {
             row["criterion"]: row["alpha"]
-            for row in study_rows("predictions", regime=regime, optimiser="sgd", source="exact")
+            for row in study_rows("predictions", regime=regime, optimiser="sgd", source="enumerated")
         }
         assert predicted["mse"] < 0.5
         if regime == "style":

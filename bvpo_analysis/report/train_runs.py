@@ -53,9 +53,11 @@ def _read(path: Path) -> dict[str, Any]:
     if not log.is_file():
         raise InputError(f"{log}: not there yet; a run writes it at its first checkpoint, so wait or use --save-every")
     config = TrainConfig.from_yaml(path / "config.yaml")
-    manifest = _json((path / "manifest.json").read_text(encoding="utf-8"), f"{path / 'manifest.json'}")
-    written = log.read_text(encoding="utf-8").splitlines()
-    lines = [_json(line, f"{log}:{i}") for i, line in enumerate(written, start=1)]
+    manifest = _mapping(_text_of(path / "manifest.json"), f"{path / 'manifest.json'}")
+    lines = [_mapping(line, f"{log}:{i}") for i, line in enumerate(_text_of(log).splitlines(), start=1)]
+    for i, line in enumerate(lines, start=1):
+        if not isinstance(line.get("step"), int):
+            raise InputError(f"{log}:{i}: no line of a training log (no step); resume the run, or make it again")
     steps = [line for line in lines if "loss" in line]
     if not steps:
         raise InputError(f"{log}: no finished step; continue the run with --resume")
@@ -66,16 +68,27 @@ def _read(path: Path) -> dict[str, Any]:
         "steps": len(steps),
         "finished": bool(manifest.get("finished")),
         "kept_step": manifest.get("kept_step"),
-        "held_out_pairs": int(manifest.get("held_out_pairs", 0)),
+        "held_out_pairs": int(manifest.get("held_out_pairs") or 0),
         "log": thinned(lines),
     }
 
 
-def _json(text: str, place: str) -> Any:
+def _text_of(path: Path) -> str:
     try:
-        return json.loads(text)
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text; resume the run, or make it again") from error
+
+
+def _mapping(text: str, place: str) -> dict[str, Any]:
+    """A JSON object."""
+    try:
+        found = json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{place}: not valid JSON ({error.msg}); resume the run, or make it again") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{place}: not a JSON object; resume the run, or make it again")
+    return found
 
 
 def thinned(lines: Sequence[Mapping[str, Any]], most: int = MOST_LINES) -> list[dict[str, Any]]:
@@ -227,10 +240,10 @@ def sentences(run: Run) -> list[str]:
 def weight_sentence(run: Run) -> str:
     """alpha* at the first and the last probe; empty where there are not two."""
     lines = probes(run)
-    if len(lines) < 2:
+    taken = [line["alpha"] for line in run["log"] if line.get("alpha") is not None]
+    if len(lines) < 2 or not taken:
         return ""
     ends = [probe_estimate(line, "probe/alpha") for line in (lines[0], lines[-1])]
-    taken = [line["alpha"] for line in run["log"] if line.get("alpha") is not None]
     low, high = number(min(taken)), number(max(taken))
     weights = low if low == high else f"{low} to {high}"
     return (

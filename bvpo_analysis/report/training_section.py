@@ -66,6 +66,7 @@ def sweep_section(rows_of: StudyRows, regime: str) -> Section:
             OUTCOMES[row["outcome"]],
             row["predicted_best"],
             row["realised_best"],
+            row.get("best_share"),
             study_estimate(row, "spearman"),
             study_estimate(row, "price"),
         ]
@@ -105,6 +106,7 @@ def sweep_section(rows_of: StudyRows, regime: str) -> Section:
                     ("outcome", "words"),
                     ("predicted best", "number"),
                     ("realised best", "number"),
+                    ("best in draws", "share"),
                     ("rank correlation", "estimate"),
                     ("price of the prediction", "estimate"),
                 ],
@@ -113,7 +115,9 @@ def sweep_section(rows_of: StudyRows, regime: str) -> Section:
         ),
         notes=(
             "The rank correlation is Spearman's over the five weights, a mean over runs. The price is by how much the "
-            "outcome at the predicted weight is worse than at the best weight of the sweep.",
+            "outcome at the predicted weight is worse than at the best weight of the sweep. Both have percentile "
+            "intervals from runs and from prompts or pairs drawn again, and “best in draws” is the share of these "
+            "draws in which the best weight is the best.",
         ),
         folded=True,
     )
@@ -131,6 +135,7 @@ def methods_section(rows_of: StudyRows, regime: str) -> Section:
             study_estimate(row, "win_rate"),
             study_estimate(row, "length_controlled"),
             study_estimate(row, "minus_dpo"),
+            study_estimate(row, "against_dpo"),
             study_estimate(row, "kl"),
             study_estimate(row, "trace_entropy"),
         ]
@@ -153,7 +158,8 @@ def methods_section(rows_of: StudyRows, regime: str) -> Section:
         "Methods",
         text=(
             "Win rate against the reference by the reward of the regime, ties half, each policy with thinking and with "
-            "an empty trace (the paper's Table 1 in miniature); then the task accuracy before and after (its Table 2).",
+            "an empty trace (the paper's Table 1 in miniature); then the task accuracy before and after (its Table 2). "
+            "DPO stands for g_t alone, trained in the same way: with the same loss, optimiser, rate and seeds.",
         ),
         tables=(
             table(
@@ -165,6 +171,7 @@ def methods_section(rows_of: StudyRows, regime: str) -> Section:
                     ("win rate", "estimate"),
                     ("at equal length", "estimate"),
                     ("less that of DPO", "estimate"),
+                    ("won against DPO", "estimate"),
                     ("KL to the reference", "estimate"),
                     ("entropy of traces", "estimate"),
                 ],
@@ -198,9 +205,11 @@ def mechanism_section(rows_of: StudyRows, regime: str) -> Section:
             study_estimate(row, "gradient_variance_over_dpo"),
             study_estimate(row, "roughness"),
             study_estimate(row, "steps_to_level"),
+            f"{number(row['reached_by'])} of {number(row['seeds'])}",
             study_estimate(row, "marginal_loss"),
             study_estimate(row, "gap"),
             row["displacement_noise"],
+            row["failed"],
         ]
         for row in rows
     ]
@@ -209,7 +218,6 @@ def mechanism_section(rows_of: StudyRows, regime: str) -> Section:
         + [study_estimate(row, name) for name in ("var_t", "var_e", "trace_var")]
         for row in rows_of("alpha_path", regime=regime)
     ]
-    level = next((row["level"] for row in rows if row["level"] is not None), None)
     return Section(
         "training_gradients",
         "Gradients and losses along training",
@@ -217,8 +225,9 @@ def mechanism_section(rows_of: StudyRows, regime: str) -> Section:
         text=(
             "Variance of the batch gradient of each arm at probes along its runs, where every trace of the probed "
             "pairs is enumerated, with intervals over runs and pairs; change of the training loss from step to step, "
-            f"steps until the held-out marginal loss is at {number(level)} (that of DPO half-way), held-out "
-            "loss, held-out less trained loss, and the root mean square deviation of the final weights between runs.",
+            "steps until the held-out marginal loss is where that of DPO is half-way, over the runs that get there, "
+            "held-out loss, held-out less trained loss, and the root mean square deviation of the final weights "
+            "between runs. The roughness is of the loss that is trained, which differs between weights.",
         ),
         tables=(
             table(
@@ -229,9 +238,11 @@ def mechanism_section(rows_of: StudyRows, regime: str) -> Section:
                     ("over that of DPO", "estimate"),
                     ("roughness", "estimate"),
                     ("steps to the level", "estimate"),
+                    ("runs that reach it", "words"),
                     ("held-out loss", "estimate"),
                     ("gap", "estimate"),
                     ("noise in the weights", "number"),
+                    ("failed runs", "number"),
                 ],
                 quiet,
             ),

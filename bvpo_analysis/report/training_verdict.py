@@ -4,9 +4,9 @@ Every number and every verdict is read off the tables of a training study.
 """
 
 from bvpo_analysis.records import Estimate
-from bvpo_analysis.report.formatting import estimate_text, number, weight_number
+from bvpo_analysis.report.formatting import estimate_text, number, share_text, weight_number
 from bvpo_analysis.tables import jsonable
-from bvpo_analysis.training_study.committed import StudyRows, study_estimate
+from bvpo_analysis.training_study.committed import Row, StudyRows, study_estimate
 
 CRITERIA: dict[str, str] = {
     "mse": "least MSE of a batch (κ = 1)",
@@ -58,12 +58,19 @@ def ranking(rows_of: StudyRows, regime: str, optimiser: str, source: str) -> lis
         highest = max(row["spearman"] for row in rows)
         first = [row for row in rows if row["spearman"] == highest]
         criteria = ", ".join(f"“{CRITERIA[row['criterion']]}”" for row in first)
+        one = first[0]
         lines.append(
-            f"By {label.replace(', ', ' with ')} the best weight of the sweep is {number(first[0]['realised_best'])} "
-            f"(in {number(first[0]['best_in_seeds'])} of {number(first[0]['seeds'])} runs); the sweep is ranked best "
-            f"by {criteria}, rank correlation {text_of(study_estimate(first[0], 'spearman'))}."
+            f"By {label.replace(', ', ' with ')} the best weight of the sweep is {number(one['realised_best'])} "
+            f"(in {number(one['best_in_seeds'])} of {number(one['seeds'])} runs{_share(one)}); the sweep is ranked "
+            f"best by {criteria}, rank correlation {text_of(study_estimate(one, 'spearman'))}."
         )
     return lines
+
+
+def _share(row: Row) -> str:
+    """How often the weight is best where runs and prompts are drawn again."""
+    share = row.get("best_share")
+    return "" if share is None else f", and in {share_text(share)} of draws of runs and prompts"
 
 
 def mechanism(rows_of: StudyRows, regime: str) -> list[str]:
@@ -80,31 +87,43 @@ def mechanism(rows_of: StudyRows, regime: str) -> list[str]:
         noise = number(half[0]["displacement_noise"] / base[0]["displacement_noise"])
         parts.append(f"Its final weights differ {noise} times as much between runs.")
     wins = [rows_of("win_rates", regime=regime, arm=name, mode="thinking") for name in (HALF, QUIET)]
-    for found, column, measure, low in (
-        ([half, quiet], "marginal_loss_minus_dpo", "held-out loss", True),
-        (wins, "minus_dpo", "win rate with thinking", False),
+    for found, column, direct, measure, low in (
+        ([half, quiet], "marginal_loss_minus_dpo", "marginal_loss_minus_averaged", "held-out loss", True),
+        (wins, "minus_dpo", "minus_averaged", "win rate with thinking", False),
     ):
         if not all(found):
             continue
         mixed, averaged_only = (study_estimate(rows[0], column) for rows in found)
-        if mixed is not None and averaged_only is not None:
+        between = study_estimate(found[0][0], direct)
+        if mixed is not None and averaged_only is not None and between is not None:
             parts.append(
-                "Averaging four traces, which lowers the variance and adds no bias at the reference, changes the "
-                f"{measure} by {text_of(averaged_only)}; the equal mix changes it by {text_of(mixed)}. "
-                f"{_explained(averaged_only, mixed, low=low)}"
+                "Averaging four traces, which lowers the variance less and adds no bias at the reference, changes the "
+                f"{measure} by {text_of(averaged_only)}; the equal mix changes it by {text_of(mixed)}, "
+                f"{text_of(between)} more than averaging. {_explained(averaged_only, mixed, between, low=low)}"
             )
     return parts
 
 
-def _explained(quiet: Estimate, mixed: Estimate, *, low: bool) -> str:
-    """Whether less variance alone does what the mix does; better is low or high."""
+def _explained(quiet: Estimate, mixed: Estimate, between: Estimate, *, low: bool) -> str:
+    """Whether less variance alone does what the mix does; better is low or high.
+
+    Args:
+        quiet, mixed: changes against DPO by averaging traces and by the mix.
+        between: the second less the first, run by run.
+        low: whether low is better.
+    """
     verb = "lower" if low else "raise"
-    mix_gains, quiet_gains = (found.ci_high < 0 if low else found.ci_low > 0 for found in (mixed, quiet))
-    if not mix_gains:
+
+    def gains(found: Estimate) -> bool:
+        return found.ci_high < 0 if low else found.ci_low > 0
+
+    if not gains(mixed):
         return f"The mix does not {verb} it for certain, so there is no gain for the variance to explain."
-    if quiet_gains:
-        return f"Both {verb} it: the gain is what less variance alone would give in kind."
-    return f"Less variance alone does not {verb} it for certain, so the variance does not explain the gain of the mix."
+    if gains(between):
+        return f"The mix {verb}s it by more than averaging does, so less variance alone may not explain its gain."
+    if gains(quiet):
+        return f"Both {verb} it, and the two are not told apart: less variance alone could give the gain."
+    return "The gain of the mix is not told apart from what averaging does."
 
 
 def _compared(found: Estimate | None, what: str, measure: str, *, low: bool) -> str:

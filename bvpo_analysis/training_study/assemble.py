@@ -18,19 +18,12 @@ from bvpo_analysis.preferences.shipped import REGIMES, Regime, shipped_pairs
 from bvpo_analysis.records import Estimate
 from bvpo_analysis.training_study.arms import SECONDARY
 from bvpo_analysis.training_study.overhead import measure_overhead
-from bvpo_analysis.training_study.predictions import (
-    Prediction,
-    enumerated_sample,
-    predictions,
-    run_kappa,
-    sampled_moments,
-)
+from bvpo_analysis.training_study.predictions import Prediction, regime_predictions
 from bvpo_analysis.training_study.run import Size, training_pairs
 from bvpo_analysis.training_study.tables import build_tables
 from bvpo_analysis.training_study.work import Work, code_fingerprint, results_of, write_json
 
 PREDICTED_BY = (
-    "training_study/assemble.py",
     "training_study/predictions.py",
     "moments/enumerated.py",
     "moments/population.py",
@@ -64,29 +57,12 @@ def make_tables(work: Work, *, processes: int = 1) -> dict[str, pd.DataFrame]:
 
 
 def predictions_of(regime: Regime, folder: Path, size: Size) -> list[Prediction]:
-    """The predictions of a regime: enumerated and sampled for SGD, sampled in its own metric where AdamW is run."""
+    """The predictions of a regime, made once."""
 
     def compute() -> list[dict[str, Any]]:
         torch.set_num_threads(1)
-        lrm, pairs = load_model(), training_pairs(regime, size)
-        sources = [
-            ("sgd", "enumerated", enumerated_sample(lrm, pairs)),
-            ("sgd", "sampled", sampled_moments(lrm, pairs)),
-        ]
-        if regime == SECONDARY:
-            sources.append(("adamw", "sampled", sampled_moments(lrm, pairs, adam=True)))
-        return [
-            asdict(found)
-            for optimiser, source, moments in sources
-            for found in predictions(
-                moments,
-                regime,
-                optimiser=optimiser,
-                source=source,
-                pairs=len(pairs),
-                kappa=run_kappa(regime, optimiser),
-            )
-        ]
+        found = regime_predictions(load_model(), training_pairs(regime, size), regime, adamw=regime == SECONDARY)
+        return [asdict(prediction) for prediction in found]
 
     name = f"predictions-{code_fingerprint(PREDICTED_BY)}-{size.train_pairs}.json"
     rows = _kept(folder / regime / name, compute)
@@ -126,6 +102,9 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]
     paths = []
     for name, table in tables.items():
         path = folder / f"{name}.csv"
+        if table.empty and not len(table.columns):
+            path.unlink(missing_ok=True)  # a table without rows has no columns either; readers say that it is missing
+            continue
         part = path.with_name(path.name + ".part")
         table.to_csv(part, index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
         part.replace(path)

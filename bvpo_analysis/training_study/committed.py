@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bvpo_analysis.errors import InputError
+from bvpo_analysis.errors import InputError, one_line
 from bvpo_analysis.preferences.shipped import REGIMES, Regime
 from bvpo_analysis.records import Estimate
 
@@ -35,7 +35,10 @@ StudyRows = Callable[..., list[Row]]
 def _read(path: Path) -> tuple[Row, ...]:
     if not path.exists():
         raise InputError(f"{path.name} is missing; make it with: make train-study")
-    records = pd.read_csv(path).to_dict("records")
+    try:
+        records = pd.read_csv(path).to_dict("records")
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a table of a training study ({one_line(error)}); make it again") from error
     return tuple({str(k): None if isinstance(v, float) and v != v else v for k, v in row.items()} for row in records)
 
 

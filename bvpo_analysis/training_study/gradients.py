@@ -14,7 +14,7 @@ from bvpo_analysis.moments import jackknife_estimate, leave_one_out_mean
 from bvpo_analysis.records import Estimate, Floats
 from bvpo_analysis.training_study.arms import BATCH
 from bvpo_analysis.training_study.run import UNPROBED
-from bvpo_analysis.training_study.summaries import FEWEST_RUNS, ArmRuns, Result, both, crossed, mean_alpha
+from bvpo_analysis.training_study.summaries import FEWEST_RUNS, ArmRuns, Result, both, crossed
 
 AROUND = 5
 """Steps before and after a probe over which the weight that was taken is averaged."""
@@ -46,14 +46,17 @@ def batch_variance(weight: float, found: Mapping[str, Floats], traces: int = 1) 
 def gradient_variance(run: Result) -> Floats | None:
     """Tr Cov of the batch gradient that a run steps along, [n + 1], mean over the probes after the start.
 
-    At the mean weight of the run, with the mean of four traces where it takes that; None where it is not known.
+    At the weight around each probe, with the mean of four traces where the run takes that; None where it is not known.
     """
-    probes = [probe for probe in run["probes"] if "without" in probe]
-    weight = mean_alpha(run)
-    if not probes or weight is None or run["arm"] in UNPROBED:
+    if run["arm"] in UNPROBED:
         return None
     traces = 4 if run["arm"] == "4 traces" else 1
-    return np.mean([batch_variance(weight, replicates(probe), traces) for probe in probes], axis=0)
+    found = [
+        batch_variance(weight, replicates(probe), traces)
+        for probe in run["probes"]
+        if "without" in probe and (weight := weight_used(run, probe["step"])) is not None
+    ]
+    return np.mean(found, axis=0) if found else None
 
 
 def variance_of(arm: ArmRuns) -> Estimate | None:

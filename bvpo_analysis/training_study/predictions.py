@@ -104,6 +104,27 @@ def enumerated_sample(lrm: ReasoningModel, pairs: Sequence[PreferencePair]) -> M
     return enumerated_moments(scores, *estimators, as_sample=True)
 
 
+def regime_predictions(
+    lrm: ReasoningModel, pairs: Sequence[PreferencePair], regime: Regime, *, adamw: bool
+) -> list[Prediction]:
+    """Enumerated and sampled for SGD; with ``adamw`` sampled in the metric of AdamW too."""
+    sources = [("sgd", "enumerated", enumerated_sample(lrm, pairs)), ("sgd", "sampled", sampled_moments(lrm, pairs))]
+    if adamw:
+        sources.append(("adamw", "sampled", sampled_moments(lrm, pairs, adam=True)))
+    return [
+        prediction
+        for optimiser, source, moments in sources
+        for prediction in predictions(
+            moments,
+            regime,
+            optimiser=optimiser,
+            source=source,
+            pairs=len(pairs),
+            kappa=run_kappa(regime, optimiser),
+        )
+    ]
+
+
 def predictions(
     moments: Moments, regime: Regime, *, optimiser: str, source: str, pairs: int, kappa: float
 ) -> list[Prediction]:

@@ -15,7 +15,7 @@ from bvpo_analysis.records import Estimate, Floats
 from bvpo_analysis.training_study.arms import WEIGHTS
 from bvpo_analysis.training_study.predictions import Prediction
 from bvpo_analysis.training_study.rows import Row, estimate_columns
-from bvpo_analysis.training_study.summaries import FEWEST_RUNS, ArmRuns, Each, at_end, difference, held_out
+from bvpo_analysis.training_study.summaries import FEWEST_RUNS, ArmRuns, Each, at_end, held_out
 
 OUTCOMES: dict[str, str] = {
     "marginal_loss": "held-out marginal loss",
@@ -56,12 +56,15 @@ class Agreement:
         best: index of the weight with the best outcome.
         best_in_seeds: seeds in which it is the best.
         best_share: share of the draws in which it is the best; nan with fewer than three seeds.
+        price: by how much the outcome at the weight predicted best is worse than at the best weight; at least zero, and
+            a little too large, since the best of several means is better than it is.
     """
 
     correlation: Estimate | None
     best: int
     best_in_seeds: int
     best_share: float
+    price: Estimate
 
 
 def agreement(scores: Sequence[float], outcomes: Floats, *, draws: int = DRAWS, seed: int = 0) -> Agreement:
@@ -85,9 +88,11 @@ def agreement(scores: Sequence[float], outcomes: Floats, *, draws: int = DRAWS, 
     best = int(np.argmin(means.mean(axis=1)))
     in_seeds = sum(int(np.argmin(row)) == best for row in means.T)
     seeds, units = outcomes.shape[1:]
-    if not known or seeds < FEWEST_RUNS:
+    chosen, mean = int(np.argmin(scores)), means.mean(axis=1)
+    cost = float(mean[chosen] - mean[best])
+    if seeds < FEWEST_RUNS:
         correlation = Estimate.without_interval(float(np.mean(known)), seeds) if known else None
-        return Agreement(correlation, best, in_seeds, float("nan"))
+        return Agreement(correlation, best, in_seeds, float("nan"), Estimate.without_interval(cost, seeds))
     rng = np.random.default_rng(seed)
     runs = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds
     weights = rng.multinomial(units, np.full(units, 1 / units), size=draws) / units
@@ -97,13 +102,18 @@ def agreement(scores: Sequence[float], outcomes: Floats, *, draws: int = DRAWS, 
     wanted = rankdata(scores) - (len(scores) + 1) / 2
     sizes = np.sqrt(np.square(ranks).sum(axis=2) * np.square(wanted).sum())
     each = np.divide(ranks @ wanted, sizes, out=np.zeros_like(sizes), where=sizes > 0)
-    found = (runs * each).sum(axis=1)
-    low, high = np.quantile(found, (0.025, 0.975))
-    value = float(np.mean(known))
-    ends = min(float(low), value), max(float(high), value)
-    correlation = Estimate(value, float(found.std(ddof=1)), *ends, seeds, "bootstrap-percentile")
-    share = float(np.mean(np.argmin(np.einsum("ds,dsw->dw", runs, drawn), axis=1) == best))
-    return Agreement(correlation, best, in_seeds, share)
+    over_runs = np.einsum("ds,dsw->dw", runs, drawn)
+    price = _percentile(cost, over_runs[:, chosen] - over_runs.min(axis=1), seeds)
+    correlation = _percentile(float(np.mean(known)), (runs * each).sum(axis=1), seeds) if known else None
+    share = float(np.mean(np.argmin(over_runs, axis=1) == best))
+    return Agreement(correlation, best, in_seeds, share, price)
+
+
+def _percentile(value: float, draws: Floats, seeds: int) -> Estimate:
+    """A number with the percentile interval of its draws, extended to hold it."""
+    low, high = (float(x) for x in np.quantile(draws, (0.025, 0.975)))
+    ends = min(low, value), max(high, value)
+    return Estimate(value, float(draws.std(ddof=1)), *ends, seeds, "bootstrap-percentile")
 
 
 def rankings(arms: Sequence[ArmRuns], predicted: Sequence[Prediction]) -> list[Row]:
@@ -137,8 +147,7 @@ def rankings(arms: Sequence[ArmRuns], predicted: Sequence[Prediction]) -> list[R
                 "best_share": ranked.best_share,
             }
             row |= estimate_columns("spearman", ranked.correlation)
-            # What the predicted weight costs against the best one, in the unit of the outcome.
-            rows.append(row | estimate_columns("price", difference(found[chosen], found[best], each)))
+            rows.append(row | estimate_columns("price", ranked.price))
     return rows
 
 

@@ -10,9 +10,20 @@ Row = dict[str, Any]
 
 
 def with_baseline(arms: Sequence[ArmRuns]) -> list[tuple[ArmRuns, ArmRuns | None]]:
-    """Every arm that has runs, beside the baseline of its regime."""
-    base = {arm.regime: arm for arm in arms if arm.name == BASELINE and arm.runs}
-    return [(arm, base.get(arm.regime)) for arm in arms if arm.runs]
+    """Every arm that has runs, beside its baseline: g_t alone in the same regime, trained in the same way."""
+    named = {(arm.regime, arm.name): arm for arm in arms if arm.runs}
+    return [(arm, named.get((arm.regime, baseline_name(arm.name)))) for arm in arms if arm.runs]
+
+
+def baseline_name(name: str) -> str:
+    """The arm that another is compared with.
+
+    Example:
+        >>> [baseline_name(name) for name in ("alpha=0.5", "4 traces", "rate x 3, alpha=0.5", "adamw, alpha=cosine")]
+        ['alpha=1', 'alpha=1', 'rate x 3, alpha=1', 'adamw, alpha=1']
+    """
+    prefix, comma, _ = name.rpartition(", alpha=")
+    return f"{prefix}, {BASELINE}" if comma else BASELINE
 
 
 def arm_columns(arm: ArmRuns) -> Row:

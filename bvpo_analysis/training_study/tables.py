@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from bvpo_analysis.evaluation import MODES, clustered_mean
+from bvpo_analysis.evaluation import MODES, clustered_mean, comparisons
 from bvpo_analysis.records import Estimate, Floats
 from bvpo_analysis.training_study import gradients, summaries
 from bvpo_analysis.training_study.arms import WEIGHTS
@@ -33,6 +33,8 @@ from bvpo_analysis.training_study.rankings import OUTCOMES, rankings, sweep_of
 from bvpo_analysis.training_study.rows import Row, arm_columns, estimate_columns, with_baseline
 from bvpo_analysis.training_study.summaries import ArmRuns, Each, Result, at_end, difference, differences, held_out
 
+AVERAGED, POOLED = "4 traces", "pool of 4"
+"""The arms with the mean of four traces, and with a pool, whose logged loss is that of its first trace."""
 Z = float(ndtri(0.975))
 """Half the width of a 95 % interval, in standard errors."""
 
@@ -65,6 +67,7 @@ def build_tables(
 def win_rates(arms: Sequence[ArmRuns]) -> list[Row]:
     """One row per arm and mode."""
     rows = []
+    averaged = {arm.regime: arm for arm in arms if arm.name == AVERAGED and arm.runs}
     for arm, base in with_baseline(arms):
         for mode in MODES:
             won = at_end(mode, "won")
@@ -74,10 +77,33 @@ def win_rates(arms: Sequence[ArmRuns]) -> list[Row]:
             row |= estimate_columns("minus_dpo", None if base is None else difference(arm, base, won))
             prompts = None if base is None else clustered_mean(differences(arm, base, won).mean(axis=0)).se
             row["minus_dpo_se_prompts"] = prompts
+            row |= estimate_columns("against_dpo", None if base is None else head_to_head(arm, base, mode))
+            quiet = averaged.get(arm.regime)
+            row |= estimate_columns("minus_averaged", None if quiet is None else difference(arm, quiet, won))
             for name in ("unreadable", "kl", "trace_entropy", "tokens_trace", "tokens_answer"):
                 row |= estimate_columns(name, arm.measured(at_end(mode, name)))
             rows.append(row)
     return rows
+
+
+def head_to_head(arm: ArmRuns, other: ArmRuns, mode: str) -> Estimate | None:
+    """How often an answer of ``arm`` has more reward than one of ``other`` trained on the same seed, ties half.
+
+    Their answers come from the same random streams, so every answer is compared with those from other streams.
+    """
+    shared = sorted(set(arm.runs) & set(other.runs))
+    if not shared or arm is other:
+        return None
+    rows = [
+        np.nanmean(comparisons(*(_rewards(one.runs[s], mode) for one in (arm, other)), same_streams=True), axis=1)
+        for s in shared
+    ]
+    return summaries.both(clustered_mean(np.mean(rows, axis=1)), clustered_mean(np.mean(rows, axis=0)))
+
+
+def _rewards(run: Result, mode: str) -> Floats:
+    """Rewards of the answers to every fresh prompt, [n, K]; -inf for those that cannot be read."""
+    return np.array([[-np.inf if r is None else r for r in row] for row in run["final"][mode]["rewards"]])
 
 
 def length_controlled(arm: ArmRuns, mode: str) -> Estimate | None:
@@ -114,6 +140,7 @@ def accuracy(arms: Sequence[ArmRuns], references: Mapping[str, Result]) -> list[
 
 def training(arms: Sequence[ArmRuns]) -> list[Row]:
     """One row per arm: how quiet and how fast training was."""
+    averaged = {arm.regime: arm for arm in arms if arm.name == AVERAGED and arm.runs}
     rows = []
     for arm, base in with_baseline(arms):
         level = None if base is None else level_of(base)
@@ -121,7 +148,8 @@ def training(arms: Sequence[ArmRuns]) -> list[Row]:
         row |= estimate_columns("gradient_variance", gradients.variance_of(arm))
         ratio = None if base is None else gradients.variance_ratio(arm, base)
         row |= estimate_columns("gradient_variance_over_dpo", ratio)
-        row |= estimate_columns("roughness", arm.over_seeds(summaries.roughness))
+        rough = None if arm.name == POOLED else arm.over_seeds(summaries.roughness)
+        row |= estimate_columns("roughness", rough)
         row["level"] = None if level is None else float(level[0])
         if level is not None:
             steps, row["reached_by"] = steps_to(arm, level)
@@ -130,7 +158,11 @@ def training(arms: Sequence[ArmRuns]) -> list[Row]:
             row |= estimate_columns(name, arm.measured(held_out(name)))
             if base is not None:
                 row |= estimate_columns(f"{name}_minus_dpo", difference(arm, base, held_out(name)))
-        row |= estimate_columns("gap", summaries.gap(arm, "empty_loss" if arm.name == "alpha=0" else "trace_loss"))
+        quiet = averaged.get(arm.regime)
+        compared = None if quiet is None else difference(arm, quiet, held_out("marginal_loss"))
+        row |= estimate_columns("marginal_loss_minus_averaged", compared)
+        own_loss = "empty_loss" if arm.name.endswith("alpha=0") else "trace_loss"
+        row |= estimate_columns("gap", summaries.gap(arm, own_loss))
         moved = summaries.spread(arm)
         row["displacement"], row["displacement_noise"] = moved if moved is not None else (None, None)
         row |= estimate_columns("alpha", arm.over_seeds(summaries.mean_alpha))
@@ -138,7 +170,8 @@ def training(arms: Sequence[ArmRuns]) -> list[Row]:
         row["cpu_seconds"] = _value(arm.over_seeds(lambda run: float(run["seconds"])))
         row["failed"] = len(arm.failed)
         rows.append(row)
-    return rows
+    # An arm that has left the range of numbers in every run is told of too.
+    return rows + [arm_columns(arm) | {"failed": len(arm.failed)} for arm in arms if not arm.runs]
 
 
 def sweep(arms: Sequence[ArmRuns], predicted: Sequence[Prediction]) -> list[Row]:

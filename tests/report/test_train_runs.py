@@ -130,6 +130,10 @@ def test_an_unfinished_run_says_so(trained, tmp_path):
         (lambda f: (f / "log.jsonl").unlink(), "log.jsonl: not there yet"),
         (lambda f: (f / "log.jsonl").write_text('{"step": 0, "loss": 1}\n{"step"'), "log.jsonl:2: not valid JSON"),
         (lambda f: (f / "log.jsonl").write_text(""), "log.jsonl: no finished step"),
+        (lambda f: (f / "log.jsonl").write_text("5\n"), "log.jsonl:1: not a JSON object"),
+        (lambda f: (f / "log.jsonl").write_text('{"loss": 1}\n'), "log.jsonl:1: no line of a training log"),
+        (lambda f: (f / "log.jsonl").write_bytes(b"\xff\xfe\x00"), "log.jsonl: cannot be read as text"),
+        (lambda f: (f / "manifest.json").write_text("[]"), "manifest.json: not a JSON object"),
     ],
 )
 def test_what_is_no_run_is_refused_before_anything_is_written(trained, tmp_path, spoil, says, capsys):
@@ -148,6 +152,10 @@ def test_what_is_no_study_is_refused(tmp_path):
         StudyTables("correct", tmp_path).require()
     study = tmp_path / "tables"
     shutil.copytree(FOLDER, study)
+    (study / "sweep.csv").write_text("")
+    with pytest.raises(InputError, match=r"sweep\.csv: not a table of a training study"):
+        StudyTables("correct", study).require()
+    shutil.copytree(FOLDER, study := tmp_path / "other")
     (study / "sweep.csv").write_text("regime,optimiser,alpha\nstyle,sgd,0.5\n")
     with pytest.raises(InputError, match="the study has no runs of the regime 'correct'; it has style"):
         StudyTables("correct", study).require()

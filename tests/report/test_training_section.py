@@ -39,9 +39,15 @@ def test_sentences_follow_the_sign_and_the_interval():
     assert "is not told from" in _compared(unclear, "The mix", "win rate", low=False)
     one = Estimate.without_interval(-0.1, 1)
     assert "too few runs" in _compared(one, "The mix", "win rate", low=False)
-    assert "no gain" in _explained(lower, unclear, low=True)
-    assert "Both lower it" in _explained(lower, lower, low=True)
-    assert "does not explain" in _explained(unclear, lower, low=True)
-    assert "does not raise it for certain, so there is no gain" in _explained(lower, lower, low=False)
-    higher = estimate(0.1, 0.05, 0.2)
-    assert "Both raise it" in _explained(higher, higher, low=False)
+
+
+def test_variance_explains_a_gain_only_where_averaging_is_not_told_apart():
+    """Catches a control without an effect of its own that is read as one that was shown to have none."""
+    lower, unclear, higher = estimate(-0.1, -0.2, -0.05), estimate(-0.1, -0.2, 0.1), estimate(0.1, 0.05, 0.2)
+    assert "no gain" in _explained(lower, unclear, unclear, low=True)
+    assert "could give the gain" in _explained(lower, lower, unclear, low=True)
+    assert "may not explain" in _explained(lower, lower, lower, low=True)
+    assert "is not told apart" in _explained(unclear, lower, unclear, low=True)
+    assert "does not raise it for certain, so there is no gain" in _explained(lower, lower, lower, low=False)
+    assert "Both raise it" in _explained(higher, higher, unclear, low=False)
+    assert "raises it by more" in _explained(unclear, higher, higher, low=False)

@@ -10,7 +10,7 @@ from bvpo_analysis.lrm.loading import load_model
 from bvpo_analysis.preferences.shipped import shipped_pairs
 from bvpo_analysis.study import Study
 from bvpo_analysis.training import TrainConfig, train
-from bvpo_analysis.training.probe import Probe, probe_pairs
+from bvpo_analysis.training.probe import Probe, probe_pairs, probed
 
 PAIRS = shipped_pairs("style", limit=8)
 CONFIG = TrainConfig(batch_size=4, steps=2, alpha=0.3, probe_every=2, probe_pairs=6, warmup=0.0, lr=1e-3)
@@ -42,6 +42,17 @@ def test_at_the_reference_it_is_the_study(run):
     assert row["probe/bias_t_sq"] == 0.0
     assert row["probe/bias_e_sq"] == study.moments().loc["bias_e_sq", "value"]
     assert "probe/ess_share" not in row
+
+
+def test_the_variance_is_that_of_what_the_method_steps_along():
+    """Catches the variance of the equal mix shown for a run on g_t alone, or for one that trains on no mix."""
+    study = Study.from_pairs(load_model(), probe_pairs(PAIRS, 6, 0), traces=4)
+    law = study.law(batch_size=4)
+    for method, variance in (("dpo", law.var_t), ("empty", law.var_e)):
+        config = TrainConfig(method=method, batch_size=4)
+        assert probed(study, config)["var_c"] == pytest.approx(variance[0], rel=1e-12)
+    for options in ({"method": "mixed_data"}, {"method": "multi_trace", "traces": 4}):
+        assert "var_c" not in probed(study, TrainConfig(batch_size=4, **options))
 
 
 def test_off_the_reference_the_target_is_estimated(run):

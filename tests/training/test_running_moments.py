@@ -83,9 +83,9 @@ def test_weights_are_those_of_the_closed_forms():
 
 
 def test_james_stein_shrinks_by_the_distance_of_this_batch():
-    moments = made(var_t=4.0, noise_sq=1.0)
+    moments = made(var_t=5.0, cov_te=1.0, noise_sq=1.0)
     trace, empty = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 0.0])
-    assert moments.shrinkage_constant() == pytest.approx(4.0 - 2.0)
+    assert moments.shrinkage_constant() == pytest.approx(5.0 - 1.0 - 2.0)
     assert weight_rule("james_stein").weight(moments, 1.0, trace, empty) == pytest.approx(1 - 2 / 9)
     assert weight_rule("james_stein").weight(moments, 1.0, trace, trace) == 0.0
     assert weight_rule("james_stein").weight(made(var_t=1.0, noise_sq=1.0), 1.0, trace, empty) == 1.0

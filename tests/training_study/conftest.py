@@ -27,6 +27,7 @@ def made_up():
         }
         answers |= {"tokens_trace": [21.0] * 8, "tokens_answer": [4.0] * 8, "won": wins}
         answers["length_controlled"] = [won, 0.1]
+        answers["rewards"] = [[won, None]] * 8
         return {
             "arm": arm,
             "group": group,

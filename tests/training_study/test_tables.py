@@ -9,7 +9,7 @@ from bvpo_analysis.records import Estimate
 from bvpo_analysis.training_study import summaries
 from bvpo_analysis.training_study.arms import WEIGHTS
 from bvpo_analysis.training_study.predictions import Prediction
-from bvpo_analysis.training_study.tables import build_tables, length_controlled
+from bvpo_analysis.training_study.tables import build_tables, head_to_head, length_controlled
 
 LOSSES = dict(zip(WEIGHTS, (0.66, 0.62, 0.60, 0.61, 0.65), strict=True))
 
@@ -24,8 +24,8 @@ def tables(made_up):
     reference = {"style": {"final": {mode: {"right": [1.0] * 4 + [0.0] * 4} for mode in ("thinking", "empty")}}}
     alpha = Estimate(0.45, 0.05, 0.35, 0.55, 64, "fieller-jackknife")
     predicted = [
-        Prediction("style", "sgd", "exact", "mse", 1.0, 16, alpha, (5.0, 3.0, 1.0, 2.0, 4.0)),
-        Prediction("style", "sgd", "exact", "cosine", 1.0, 16, alpha, (5.0, 4.0, 3.0, 2.0, 1.0)),
+        Prediction("style", "sgd", "enumerated", "mse", 1.0, 16, alpha, (5.0, 3.0, 1.0, 2.0, 4.0)),
+        Prediction("style", "sgd", "enumerated", "cosine", 1.0, 16, alpha, (5.0, 4.0, 3.0, 2.0, 1.0)),
     ]
     return build_tables(reference, runs, predicted)
 
@@ -98,6 +98,38 @@ def test_a_win_rate_at_equal_length_counts_prompts(made_up):
     found = length_controlled(summaries.arm_runs(runs)[0], "thinking")
     assert found.se == pytest.approx(0.1)
     assert found.ci_high - found.value == pytest.approx(0.196, abs=1e-4)
+
+
+def test_policies_are_compared_on_answers_of_other_streams(made_up):
+    """Catches answers of one random stream compared with each other, and an unreadable answer that wins or is lost."""
+    one, two = (
+        summaries.arm_runs([made_up(name, s, won=won) for s in range(3)])[0] for name, won in (("a", 0.5), ("b", 0))
+    )
+    # Rewards (0.5, unreadable) against (0, unreadable): the two left pairs are won and lost.
+    assert head_to_head(one, two, "empty").value == 0.5
+    assert head_to_head(one, one, "empty") is None
+    better = [
+        made_up("c", s, final={"empty": {"rewards": [[2.0, 1.0]] * 8}, "thinking": {"rewards": [[1.0, None]] * 8}})
+        for s in range(3)
+    ]
+    assert head_to_head(summaries.arm_runs(better)[0], two, "empty").value == 1.0
+
+
+def test_every_arm_is_compared_with_dpo_trained_in_the_same_way(made_up):
+    """Catches a larger rate that passes for a better weight."""
+    runs = [
+        made_up(name, s, loss=loss)
+        for s in range(3)
+        for name, loss in (("alpha=1", 0.6), ("rate x 3, alpha=1", 0.5), ("rate x 3, alpha=0.5", 0.55))
+    ]
+    found = row(build_tables({}, runs, [])["training"], arm="rate x 3, alpha=0.5")
+    assert found["marginal_loss_minus_dpo"] == pytest.approx(0.05)
+
+
+def test_arms_that_failed_in_every_run_are_told_of(made_up):
+    failed = [{"arm": "gone", "group": "loss", "regime": "style", "seed": s, "failed": "not finite"} for s in range(2)]
+    found = row(build_tables({}, [made_up(), *failed], [])["training"], arm="gone")
+    assert (found["seeds"], found["failed"]) == (0, 2)
 
 
 def test_an_interval_is_over_runs_and_prompts():
