@@ -139,8 +139,8 @@ def _rankings(folder: Path) -> str:
         "rank correlation",
     ]
     text = (
-        "Weights of the sweep, ranked before training with all traces enumerated, and after it by outcomes. “In draws” is "
-        "how often the weight is the best where runs and prompts are drawn again."
+        "Weights of the sweep, ranked before training with all traces enumerated, and after it by outcomes. “In draws” "
+        "is how often the weight is the best where runs and prompts are drawn again."
     )
     return f"### Predicted and realised weights\n\n{text}\n\n{table(columns, rows)}"
 
@@ -154,8 +154,8 @@ def _path(folder: Path) -> str:
     if not rows:
         return ""
     text = (
-        "The optimal weight at the policy as it is then, with all traces of the probed pairs enumerated, and the weight "
-        "that the runs took."
+        "The optimal weight at the policy as it is then, with all traces of the probed pairs enumerated, and the "
+        "weight that the runs took."
     )
     shown = table(["regime, arm, step", "α\\*", "weight used"], rows)
     return f"### α\\* along training\n\n{text}\n\n{shown}"

@@ -7,7 +7,10 @@
 | kappa | alpha_kappa, the same with the variance weighted by kappa, as in a descent bound |
 | schedule | alpha_kappa with kappa_t = kappa eta_t / eta_max, which follows the learning rate towards less bias |
 | cosine | the weight whose mix has the largest cosine to mu, for optimisers that rescale the step |
-| james_stein | (1 - c/|g_t - g_e|^2)_+ of this very batch, c from the running covariance of g_t |
+| james_stein | (1 - c/|g_t - g_e|^2)_+ of this very batch, c from the running Cov(g_t, g_t - g_e) |
+
+All of them measure gradients by their plain length, also under AdamW, whose own metric changes from step to step;
+``training_study.predictions`` and reports have the weights in the metric of Adam's first step.
 
 All but the number and james_stein use earlier batches only. Until enough batches have been seen a rule gives its start
 value, 1/2. The rules take b_t = 0, which holds exactly at the reference and drifts off with training; a study at a
