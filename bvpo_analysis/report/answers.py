@@ -222,8 +222,19 @@ def seeds_and_intervals(facts: Facts) -> Answer:
     return Answer(
         f"Every interval is a 95 % one over {number(estimate['n'])} prompts, by leaving out one at a time; nothing in "
         "it depends on a seed but the pairs themselves. Committed measurements on the model in the box state their own "
-        f"repetitions: {number(found['coverage_replications'])} samples for coverage. Seeds of training are no "
-        "part of this run."
+        f"repetitions: {number(found['coverage_replications'])} samples for coverage. {_training_seeds(found)}"
+    )
+
+
+def _training_seeds(found: Mapping[str, Any]) -> str:
+    counts = found["training_seeds"]
+    if not counts:
+        return "Seeds of training are no part of this run."
+    least, most = number(min(counts)), number(max(counts))
+    several = least if least == most else f"{least} to {most}"
+    return (
+        f"Policies were trained with {several} seeds per weight; their intervals are over seeds and over the prompts "
+        "or pairs that judge them."
     )
 
 

@@ -6,7 +6,7 @@ from bvpo_analysis.coverage.measured import measured_coverage
 from bvpo_analysis.off_reference.measured import measured_regimes, off_reference_rows
 from bvpo_analysis.report.adam import measured_adam
 from bvpo_analysis.report.box_sections import RECOVERED, accuracies, ranking_claims
-from bvpo_analysis.report.trained import StudyTables, accuracy_changes
+from bvpo_analysis.report.trained import StudyTables, accuracy_changes, training_seeds
 
 
 def committed_facts(regime: str | None, tables: StudyTables | None = None) -> dict[str, Any]:
@@ -39,6 +39,7 @@ def committed_facts(regime: str | None, tables: StudyTables | None = None) -> di
         "path_prompts": measured_regimes()[0].points[0].prompts,
         "path_price": max(row.price for row in rows),
         "accuracy": accuracies(),
+        "training_seeds": training_seeds(tables or StudyTables(regime)),
         "given_study": tables is not None and tables.given,
         "accuracy_changes": accuracy_changes(tables or StudyTables(regime)),
         "adam": measured_adam(regime),

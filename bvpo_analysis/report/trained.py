@@ -76,15 +76,21 @@ def accuracy_changes(tables: StudyTables) -> list[dict[str, Any]]:
     found = []
     for name in REGIMES if tables.regime is None else (tables.regime,):
         for arm in (BASE, HALF):
-            for row in _rows(tables.folder, name, arm):
+            for row in _rows("accuracy", tables.folder, regime=name, arm=arm):
                 change = study_estimate(row, "change")
                 if isinstance(change, Estimate):
                     found.append({"regime": name, "arm": arm, "mode": row["mode"], "runs": change.n, "change": change})
     return found
 
 
-def _rows(folder: Path, regime: str, arm: str) -> list[dict[str, Any]]:
+def training_seeds(tables: StudyTables) -> list[int]:
+    """Runs of every weight of the sweep, of the regime or of all; none without a study."""
+    fixed = {} if tables.regime is None else {"regime": tables.regime}
+    return [int(row["seeds"]) for row in _rows("sweep", tables.folder, optimiser="sgd", **fixed)]
+
+
+def _rows(table: str, folder: Path, **fixed: Any) -> list[dict[str, Any]]:
     try:
-        return study_rows("accuracy", folder, regime=regime, arm=arm)
+        return study_rows(table, folder, **fixed)
     except InputError:
         return []

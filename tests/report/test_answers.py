@@ -1,6 +1,7 @@
 """Sentences of the report: each number in its place, wording by intervals, and what is missing said to be missing."""
 
 import copy
+from pathlib import Path
 
 import pytest
 from report_samples import alpha, answered, bare, degenerate, estimate, exact, sample
@@ -8,7 +9,7 @@ from report_samples import alpha, answered, bare, degenerate, estimate, exact, s
 from bvpo_analysis.report.answers_in_use import ANSWERS, found_changes
 from bvpo_analysis.report.page import page_of
 from bvpo_analysis.report.questions import QUESTIONS
-from bvpo_analysis.report.trained import StudyTables, accuracy_changes
+from bvpo_analysis.report.trained import StudyTables, accuracy_changes, training_seeds
 
 
 def answer(results, number):
@@ -122,6 +123,13 @@ def test_answers_of_the_model_in_the_box_say_so_on_other_data():
     assert answer(results, 13)["source"] == "committed"
     assert "on the model in the box" in answer(results, 2)["answer"]
     assert "on the model in the box" in answer(results, 16)["answer"]
+
+
+def test_seeds_of_training_are_named_where_policies_were_trained():
+    """Catches seeds of a study passed over, or invented where there was none."""
+    assert "trained with 5 seeds per weight" in answer(sample(), 8)["answer"]
+    assert training_seeds(StudyTables("correct")) == [5] * 5
+    assert training_seeds(StudyTables("correct", Path("nowhere"))) == []
 
 
 def test_a_given_run_answers_for_the_weight_along_training():
