@@ -7,6 +7,8 @@ from matplotlib.axes import Axes
 
 from bvpo_analysis.figures.style import SERIES, WEIGHT_LIMITS, column, symbols
 
+FAR = 1e3
+"""Length of a bar of a weight that is not bounded: it leaves the figure."""
 Log = Mapping[str, Sequence[Mapping[str, Any]]]
 """Lines of log.jsonl by the name of the run."""
 
@@ -29,7 +31,8 @@ def plot_logged_losses(logs: Log, ax: Axes) -> Axes:
         ax.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
         marker = mark if y == "eval/loss" else None
         ax.plot(steps, values, color=colour, linestyle=dashes, marker=marker, label=name)
-    ax.set_ylabel("held-out loss")
+    held_out = all(any(line.get("eval/loss") is not None for line in lines) for lines in logs.values())
+    ax.set_ylabel("held-out loss" if held_out else "loss")
     return ax
 
 
@@ -43,7 +46,7 @@ def plot_logged_weights(logs: Log, ax: Axes) -> Axes:
     for lines, (colour, dashes, mark), shift in zip(logs.values(), _series(logs), _shifts(logs), strict=True):
         taken = [line for line in lines if line.get("alpha") is not None]
         ax.plot(column(taken, "step"), column(taken, "alpha"), color=colour, linestyle=dashes)
-        _marks(lines, ax, "probe/alpha", shift, color=colour, marker=mark)
+        _marks(lines, ax, "probe/alpha", shift, FAR, color=colour, marker=mark)
     ax.set_ylim(*WEIGHT_LIMITS)
     ax.set_ylabel("weight (line), α* (marks)")
     return ax
@@ -79,10 +82,13 @@ def _step(line: Mapping[str, Any]) -> int:
     return int(line.get("kept_step", line["step"]))
 
 
-def _marks(lines: Sequence[Mapping[str, Any]], ax: Axes, name: str, shift: float, **style: Any) -> None:
+def _marks(
+    lines: Sequence[Mapping[str, Any]], ax: Axes, name: str, shift: float, missing: float = 0.0, **style: Any
+) -> None:
+    """Values with their intervals; ``missing`` is the length of a bar without an end."""
     seen = [line for line in lines if line.get(name) is not None]
     values, low, high = (column(seen, key) for key in (name, f"{name}_low", f"{name}_high"))
-    below = [v - a if a == a else 0.0 for v, a in zip(values, low, strict=True)]
-    above = [b - v if b == b else 0.0 for v, b in zip(values, high, strict=True)]
+    below = [v - a if a == a else missing for v, a in zip(values, low, strict=True)]
+    above = [b - v if b == b else missing for v, b in zip(values, high, strict=True)]
     steps = [_step(line) + shift for line in seen]
     ax.errorbar(steps, values, yerr=[below, above], linestyle="none", capsize=2.0, lw=1.0, **style)

@@ -233,8 +233,8 @@ def _training_seeds(found: Mapping[str, Any]) -> str:
     least, most = number(min(counts)), number(max(counts))
     several = least if least == most else f"{least} to {most}"
     return (
-        f"Policies were trained with {several} seeds per weight; their intervals are over seeds and over the prompts "
-        "or pairs that judge them."
+        f"The policies that were trained from the model in the box have {several} seeds per weight; their intervals "
+        "are over seeds and over the prompts or pairs that judge them."
     )
 
 

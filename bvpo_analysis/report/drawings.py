@@ -112,7 +112,7 @@ def _draw_runs(runs: Sequence[Mapping[str, Any]], width: float) -> Drawing:
         panel(logs, ax)
     axes[-1].set_xlabel("step")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(len(logs), 3))
-    caption = "Held-out loss with its standard error; the weight that the run took."
+    caption = "Held-out loss with its standard error, that of the batches where none was measured; the weight taken."
     if probed:
         caption += (
             " Marks: the best weight of a batch and the variances of its gradients, as studied on the way, with 95 % "

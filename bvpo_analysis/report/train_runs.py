@@ -59,6 +59,7 @@ def _read(path: Path) -> dict[str, Any]:
         if not isinstance(line.get("step"), int):
             raise InputError(f"{log}:{i}: no line of a training log (no step); resume the run, or make it again")
     steps = [line for line in lines if "loss" in line]
+    taken = [line["alpha"] for line in lines if line.get("alpha") is not None]
     if not steps:
         raise InputError(f"{log}: no finished step; continue the run with --resume")
     return {
@@ -69,6 +70,8 @@ def _read(path: Path) -> dict[str, Any]:
         "finished": bool(manifest.get("finished")),
         "kept_step": manifest.get("kept_step"),
         "held_out_pairs": int(manifest.get("held_out_pairs") or 0),
+        "alpha_low": min(taken, default=None),
+        "alpha_high": max(taken, default=None),
         "log": thinned(lines),
     }
 
@@ -240,11 +243,10 @@ def sentences(run: Run) -> list[str]:
 def weight_sentence(run: Run) -> str:
     """alpha* at the first and the last probe; empty where there are not two."""
     lines = probes(run)
-    taken = [line["alpha"] for line in run["log"] if line.get("alpha") is not None]
-    if len(lines) < 2 or not taken:
+    if len(lines) < 2 or run["alpha_low"] is None:
         return ""
     ends = [probe_estimate(line, "probe/alpha") for line in (lines[0], lines[-1])]
-    low, high = number(min(taken)), number(max(taken))
+    low, high = number(run["alpha_low"]), number(run["alpha_high"])
     weights = low if low == high else f"{low} to {high}"
     return (
         f"In {run['name']} the best weight of a batch is {_text(ends[0])} at step {number(step_of(lines[0]))} and "

@@ -10,7 +10,10 @@ from bvpo_analysis.records import Estimate
 from bvpo_analysis.report.sections import Section
 from bvpo_analysis.report.training_section import training_sections
 from bvpo_analysis.report.training_verdict import BASE, HALF
-from bvpo_analysis.training_study.committed import FOLDER, TABLES, studied_regimes, study_estimate, study_rows
+from bvpo_analysis.training_study.committed import FOLDER, studied_regimes, study_estimate, study_rows
+
+NEEDED = ("sweep", "win_rates", "accuracy", "training", "predictions")
+"""Tables without which a study is not shown; of the others it may have no rows."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,11 @@ class StudyTables:
         """
         if not self.given:
             return self
-        missing = [name for name in TABLES if not (self.folder / f"{name}.csv").is_file()]
+        missing = [name for name in NEEDED if not (self.folder / f"{name}.csv").is_file()]
         if missing:
             raise InputError(
                 f"{self.folder}: has no {missing[0]}.csv; give --from-study the folder that "
-                "python -m bvpo_analysis.training_study --tables wrote"
+                "python -m bvpo_analysis.training_study --tables wrote, of a study with runs of the sweep"
             )
         held = studied_regimes(self.folder)
         if self.regime not in held:

@@ -28,8 +28,8 @@ def training_sections(regime: str, folder: Path = FOLDER) -> tuple[Section, ...]
         >>> [section.anchor for section in training_sections("no such regime")]
         []
     """
-    rows_of = partial(study_rows, folder=folder)
-    if not rows_of("sweep", regime=regime):
+    rows_of = partial(rows_there, folder)
+    if not rows_of("sweep", regime=regime, optimiser="sgd"):
         return ()
     return (
         sweep_section(rows_of, regime),
@@ -37,6 +37,12 @@ def training_sections(regime: str, folder: Path = FOLDER) -> tuple[Section, ...]
         mechanism_section(rows_of, regime),
         *overhead_sections(rows_of, regime),
     )
+
+
+def rows_there(folder: Path, table: str, **fixed: Any) -> list[Row]:
+    """The rows of a table; none where a study had none to write, as one without probes has no path of alpha*."""
+    there = folder == FOLDER or (folder / f"{table}.csv").is_file()
+    return study_rows(table, folder, **fixed) if there else []
 
 
 def sweep_section(rows_of: StudyRows, regime: str) -> Section:
@@ -78,9 +84,9 @@ def sweep_section(rows_of: StudyRows, regime: str) -> Section:
         "Training",
         text=(
             f"Runs of SGD on the model in the box with fixed weights, {_seeds(rows)} per weight; the reward is that of "
-            "the regime, answers are drawn for fresh prompts, and intervals of win rates, accuracies and held-out "
-            "losses are over runs and prompts, those of variances over runs and probed pairs, all "
-            "others over runs. All predictions were made before the first step.",
+            "the regime, and answers are drawn for fresh prompts. Intervals are over runs and over the prompts or "
+            "pairs that are measured, those of predicted weights over prompts. Predictions use what is known before "
+            "the first step.",
             *verdict(rows_of, regime),
         ),
         tables=(
@@ -205,7 +211,7 @@ def mechanism_section(rows_of: StudyRows, regime: str) -> Section:
             study_estimate(row, "gradient_variance_over_dpo"),
             study_estimate(row, "roughness"),
             study_estimate(row, "steps_to_level"),
-            f"{number(row['reached_by'])} of {number(row['seeds'])}",
+            _reached(row),
             study_estimate(row, "marginal_loss"),
             study_estimate(row, "gap"),
             row["displacement_noise"],
@@ -333,6 +339,10 @@ def overhead_sections(rows_of: StudyRows, regime: str) -> tuple[Section, ...]:
 
 def _weight(row: Row) -> Estimate | None:
     return study_estimate(row | {"seeds": 0}, "alpha")
+
+
+def _reached(row: Row) -> str:
+    return "" if row.get("reached_by") is None else f"{number(row['reached_by'])} of {number(row['seeds'])}"
 
 
 def _seeds(rows: Sequence[Row]) -> str:

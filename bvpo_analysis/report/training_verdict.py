@@ -61,8 +61,9 @@ def ranking(rows_of: StudyRows, regime: str, optimiser: str, source: str) -> lis
         one = first[0]
         lines.append(
             f"By {label.replace(', ', ' with ')} the best weight of the sweep is {number(one['realised_best'])} "
-            f"(in {number(one['best_in_seeds'])} of {number(one['seeds'])} runs{_share(one)}); the sweep is ranked "
-            f"best by {criteria}, rank correlation {text_of(study_estimate(one, 'spearman'))}."
+            f"(in {number(one['best_in_seeds'])} of {number(one['seeds'])} runs{_share(one)}). Of "
+            f"{number(len(CRITERIA))} criteria the one that turned out to rank the sweep best is {criteria}, rank "
+            f"correlation {text_of(study_estimate(one, 'spearman'))}."
         )
     return lines
 
@@ -97,7 +98,7 @@ def mechanism(rows_of: StudyRows, regime: str) -> list[str]:
         between = study_estimate(found[0][0], direct)
         if mixed is not None and averaged_only is not None and between is not None:
             parts.append(
-                "Averaging four traces, which lowers the variance less and adds no bias at the reference, changes the "
+                "Averaging four traces, which adds no bias at the reference, changes the "
                 f"{measure} by {text_of(averaged_only)}; the equal mix changes it by {text_of(mixed)}, "
                 f"{text_of(between)} more than averaging. {_explained(averaged_only, mixed, between, low=low)}"
             )
@@ -118,9 +119,9 @@ def _explained(quiet: Estimate, mixed: Estimate, between: Estimate, *, low: bool
         return found.ci_high < 0 if low else found.ci_low > 0
 
     if not gains(mixed):
-        return f"The mix does not {verb} it for certain, so there is no gain for the variance to explain."
+        return f"That the mix {verb}s it is not established, and so no gain for the variance to explain."
     if gains(between):
-        return f"The mix {verb}s it by more than averaging does, so less variance alone may not explain its gain."
+        return f"The mix {verb}s it by more than averaging does, by its bias or by what variance it saves beyond that."
     if gains(quiet):
         return f"Both {verb} it, and the two are not told apart: less variance alone could give the gain."
     return "The gain of the mix is not told apart from what averaging does."

@@ -290,6 +290,7 @@ def forecast(config: TrainConfig) -> Forecast:
     seen = [batch for part in parts if part is not None for batch in part.seen]
     size = sum(p.numel() * p.element_size() for p in parameters.values())
     states = 2 if config.optimiser == "adamw" else int(config.momentum > 0)
+    kept = int(config.patience is not None)
     return Forecast(
         method=config.training_method.name,
         pairs=len(inputs.pairs),
@@ -298,5 +299,5 @@ def forecast(config: TrainConfig) -> Forecast:
         sequences=sum(batch.sequences for batch in seen),
         tokens=sum(batch.tokens for batch in seen),
         seconds=seconds * config.steps,
-        checkpoint_bytes=size * (1 + states + int(config.rule.adaptive and config.training_method.mixes)),
+        checkpoint_bytes=size * (1 + states + int(config.rule.adaptive and config.training_method.mixes) + kept),
     )

@@ -16,7 +16,6 @@ from bvpo_analysis.exact import rows_fingerprint
 from bvpo_analysis.lrm.loading import load_model
 from bvpo_analysis.preferences.shipped import REGIMES, Regime, shipped_pairs
 from bvpo_analysis.records import Estimate
-from bvpo_analysis.training_study.arms import SECONDARY
 from bvpo_analysis.training_study.overhead import measure_overhead
 from bvpo_analysis.training_study.predictions import Prediction, regime_predictions
 from bvpo_analysis.training_study.run import Size, training_pairs
@@ -44,7 +43,8 @@ def make_tables(work: Work, *, processes: int = 1) -> dict[str, pd.DataFrame]:
     references, results = results_of(work)
     folder = work.folder / code_fingerprint()
     tiny = work.size.steps is not None
-    predict = partial(predictions_of, folder=folder, size=work.size)
+    swept = frozenset(run.arm.regime for run in work.runs if run.arm.group == "adamw")
+    predict = partial(predictions_of, folder=folder, size=work.size, swept=swept)
     regimes = [regime for regime in REGIMES if regime in references]
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         by_regime = list(pool.map(predict, regimes) if processes > 1 else map(predict, regimes))
@@ -56,15 +56,18 @@ def make_tables(work: Work, *, processes: int = 1) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def predictions_of(regime: Regime, folder: Path, size: Size) -> list[Prediction]:
-    """The predictions of a regime, made once."""
+def predictions_of(
+    regime: Regime, folder: Path, size: Size, swept: frozenset[Regime] = frozenset()
+) -> list[Prediction]:
+    """The predictions of a regime, made once; for AdamW too where ``swept`` with it."""
+    adamw = regime in swept
 
     def compute() -> list[dict[str, Any]]:
         torch.set_num_threads(1)
-        found = regime_predictions(load_model(), training_pairs(regime, size), regime, adamw=regime == SECONDARY)
+        found = regime_predictions(load_model(), training_pairs(regime, size), regime, adamw=adamw)
         return [asdict(prediction) for prediction in found]
 
-    name = f"predictions-{code_fingerprint(PREDICTED_BY)}-{size.train_pairs}.json"
+    name = f"predictions-{code_fingerprint(PREDICTED_BY)}-{size.train_pairs}{'-adamw' * adamw}.json"
     rows = _kept(folder / regime / name, compute)
     return [Prediction(**(row | {"alpha": _estimate(row["alpha"]), "scores": tuple(row["scores"])})) for row in rows]
 

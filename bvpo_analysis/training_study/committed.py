@@ -55,7 +55,9 @@ def study_rows(table: str, folder: Path = FOLDER, **fixed: Any) -> list[Row]:
     if table not in TABLES:
         raise InputError(f"no table {table!r} of the training study; there are {', '.join(TABLES)}")
     rows = _read(folder / f"{table}.csv")
-    return [dict(row) for row in rows if all(row.get(name) == value for name, value in fixed.items())]
+    if rows and (missing := [name for name in fixed if name not in rows[0]]):
+        raise InputError(f"{folder / table}.csv: not a table of a training study (no column {missing[0]!r})")
+    return [dict(row) for row in rows if all(row[name] == value for name, value in fixed.items())]
 
 
 def study_estimate(row: Row, name: str) -> Estimate | None:
@@ -83,5 +85,4 @@ def studied_regimes(folder: Path = FOLDER) -> tuple[Regime, ...]:
         >>> studied_regimes()
         ('style', 'valid', 'correct')
     """
-    held = {row["regime"] for row in study_rows("sweep", folder)}
-    return tuple(regime for regime in REGIMES if regime in held)
+    return tuple(regime for regime in REGIMES if study_rows("sweep", folder, regime=regime, optimiser="sgd"))

@@ -35,11 +35,12 @@ def equal_tokens(arms: Sequence[ArmRuns]) -> list[Row]:
     """One row per arm: held-out marginal loss at equal data, and at the tokens that DPO has read at its end.
 
     Read off the same runs, linear between two measurements, so that an arm with dearer steps is seen before its
-    learning rate has come down; an arm that never reads so much is taken at its end.
+    learning rate has come down; an arm that never reads so much is taken at its end. Arms that stop early are left out:
+    they do not see equal data.
     """
     rows = []
     for arm, base in with_baseline(arms):
-        if base is None or arm.group == "pilot":
+        if base is None or arm.group in ("pilot", "stopping"):
             continue
         budget = float(np.mean([tokens_by(run, len(run["log"])) for run in base.runs.values()]))
         row = arm_columns(arm) | {"budget": budget}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtri, stdtrit
 from scipy.stats import rankdata
 
 from bvpo_analysis.records import Estimate, Floats
@@ -53,11 +54,13 @@ class Agreement:
 
     Attributes:
         correlation: Spearman's coefficient of prediction and outcome, mean over seeds; None where no outcome differs.
+            Its interval has the percentiles of the draws.
         best: index of the weight with the best outcome.
         best_in_seeds: seeds in which it is the best.
         best_share: share of the draws in which it is the best; nan with fewer than three seeds.
-        price: by how much the outcome at the weight predicted best is worse than at the best weight; at least zero, and
-            a little too large, since the best of several means is better than it is.
+        price: by how much the outcome at the weight predicted best is worse than at the best weight; a little too
+            large, since the best of several means looks better than it is. Its interval is simultaneous over the
+            weights it may have lost to (multiple comparisons with the best).
     """
 
     correlation: Estimate | None
@@ -73,7 +76,7 @@ def agreement(scores: Sequence[float], outcomes: Floats, *, draws: int = DRAWS, 
     Args:
         scores: [W] of the prediction, lower is better.
         outcomes: [W, S, n] per weight, seed, and prompt or pair, lower is better.
-        draws, seed: of the bootstrap, whose 2.5 and 97.5 percentiles are the interval.
+        draws, seed: of the bootstrap.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -83,37 +86,48 @@ def agreement(scores: Sequence[float], outcomes: Floats, *, draws: int = DRAWS, 
         1 0 5 1.0
     """
     means = outcomes.mean(axis=2)
-    per_seed = [rank_correlation(scores, row) for row in means.T]
-    known = [value for value in per_seed if np.isfinite(value)]
-    best = int(np.argmin(means.mean(axis=1)))
+    per_seed = np.array([rank_correlation(scores, row) for row in means.T])
+    known = bool(np.isfinite(per_seed).any())
+    # Outcomes that do not differ agree with no order.
+    value = float(np.nan_to_num(per_seed).mean())
+    mean = means.mean(axis=1)
+    best, chosen = int(np.argmin(mean)), int(np.argmin(scores))
     in_seeds = sum(int(np.argmin(row)) == best for row in means.T)
-    seeds, units = outcomes.shape[1:]
-    chosen, mean = int(np.argmin(scores)), means.mean(axis=1)
     cost = float(mean[chosen] - mean[best])
+    seeds, units = outcomes.shape[1:]
     if seeds < FEWEST_RUNS:
-        correlation = Estimate.without_interval(float(np.mean(known)), seeds) if known else None
+        correlation = Estimate.without_interval(value, seeds) if known else None
         return Agreement(correlation, best, in_seeds, float("nan"), Estimate.without_interval(cost, seeds))
     rng = np.random.default_rng(seed)
-    runs = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds
-    weights = rng.multinomial(units, np.full(units, 1 / units), size=draws) / units
+    runs, weights = resampling_weights(rng, seeds, draws), resampling_weights(rng, units, draws)
     # [draws, S, W]; rounded, so that outcomes which tie still do.
     drawn = np.round(np.einsum("wsn,dn->dsw", outcomes, weights), 12)
     ranks = rankdata(drawn, axis=2) - (len(scores) + 1) / 2
     wanted = rankdata(scores) - (len(scores) + 1) / 2
     sizes = np.sqrt(np.square(ranks).sum(axis=2) * np.square(wanted).sum())
     each = np.divide(ranks @ wanted, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+    correlations = np.clip((runs * each).sum(axis=1), -1.0, 1.0)
+    low, high = (float(x) for x in np.quantile(correlations, (0.025, 0.975)))
+    spread = float(correlations.std(ddof=1))
+    ends = min(low, value), max(high, value)
+    correlation = Estimate(value, spread, *ends, seeds, "bootstrap-percentile") if known else None
     over_runs = np.einsum("ds,dsw->dw", runs, drawn)
-    price = _percentile(cost, over_runs[:, chosen] - over_runs.min(axis=1), seeds)
-    correlation = _percentile(float(np.mean(known)), (runs * each).sum(axis=1), seeds) if known else None
     share = float(np.mean(np.argmin(over_runs, axis=1) == best))
+    gaps = (over_runs[:, [chosen]] - over_runs) - (mean[chosen] - mean)
+    margin = float(np.quantile(np.abs(gaps).max(axis=1), 0.95))
+    price = Estimate(cost, margin / 2, max(cost - margin, 0.0), cost + margin, seeds, "bootstrap-percentile")
     return Agreement(correlation, best, in_seeds, share, price)
 
 
-def _percentile(value: float, draws: Floats, seeds: int) -> Estimate:
-    """A number with the percentile interval of its draws, extended to hold it."""
-    low, high = (float(x) for x in np.quantile(draws, (0.025, 0.975)))
-    ends = min(low, value), max(high, value)
-    return Estimate(value, float(draws.std(ddof=1)), *ends, seeds, "bootstrap-percentile")
+def resampling_weights(rng: np.random.Generator, count: int, draws: int) -> Floats:
+    """Weights of a bootstrap over ``count`` units, [draws, count], that sum to one.
+
+    Stretched about 1/count by sqrt(n/(n - 1)) and by the ratio of the t to the normal quantile, so that a mean has the
+    width of its t interval: plain weights of five units are too even by a third.
+    """
+    stretch = float(stdtrit(count - 1, 0.975) / ndtri(0.975)) * np.sqrt(count / (count - 1))
+    plain = rng.multinomial(count, np.full(count, 1 / count), size=draws) / count
+    return np.asarray(1 / count + stretch * (plain - 1 / count))
 
 
 def rankings(arms: Sequence[ArmRuns], predicted: Sequence[Prediction]) -> list[Row]:

@@ -75,8 +75,8 @@ def win_rates(arms: Sequence[ArmRuns]) -> list[Row]:
             row |= {"win_rate_se_prompts": clustered_mean(arm.units(won)).se}
             row |= estimate_columns("length_controlled", length_controlled(arm, mode))
             row |= estimate_columns("minus_dpo", None if base is None else difference(arm, base, won))
-            prompts = None if base is None else clustered_mean(differences(arm, base, won).mean(axis=0)).se
-            row["minus_dpo_se_prompts"] = prompts
+            per_seed = np.empty(0) if base is None else differences(arm, base, won)
+            row["minus_dpo_se_prompts"] = clustered_mean(per_seed.mean(axis=0)).se if len(per_seed) else None
             row |= estimate_columns("against_dpo", None if base is None else head_to_head(arm, base, mode))
             quiet = averaged.get(arm.regime)
             row |= estimate_columns("minus_averaged", None if quiet is None else difference(arm, quiet, won))
@@ -151,13 +151,12 @@ def training(arms: Sequence[ArmRuns]) -> list[Row]:
         rough = None if arm.name == POOLED else arm.over_seeds(summaries.roughness)
         row |= estimate_columns("roughness", rough)
         row["level"] = None if level is None else float(level[0])
-        if level is not None:
-            steps, row["reached_by"] = steps_to(arm, level)
-            row |= estimate_columns("steps_to_level", steps)
+        steps, row["reached_by"] = (None, None) if level is None else steps_to(arm, level)
+        row |= estimate_columns("steps_to_level", steps)
         for name in ("marginal_loss", "trace_loss", "empty_loss"):
             row |= estimate_columns(name, arm.measured(held_out(name)))
-            if base is not None:
-                row |= estimate_columns(f"{name}_minus_dpo", difference(arm, base, held_out(name)))
+            compared = None if base is None else difference(arm, base, held_out(name))
+            row |= estimate_columns(f"{name}_minus_dpo", compared)
         quiet = averaged.get(arm.regime)
         compared = None if quiet is None else difference(arm, quiet, held_out("marginal_loss"))
         row |= estimate_columns("marginal_loss_minus_averaged", compared)

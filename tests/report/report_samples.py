@@ -259,7 +259,7 @@ def training_run(name, weight):
     return {
         **{"name": name, "method": "bvpo", "alpha": weight, "loss": "dpo", "beta": 0.1, "optimiser": "adamw"},
         **{"lr": 3e-4, "batch_size": 16, "seed": 0, "data": "correct", "planned": 40, "steps": 40, "finished": True},
-        **{"kept_step": 40, "held_out_pairs": 32, "log": log},
+        **{"kept_step": 40, "held_out_pairs": 32, "alpha_low": 0.5, "alpha_high": 0.5, "log": log},
     }
 
 

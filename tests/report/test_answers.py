@@ -127,7 +127,7 @@ def test_answers_of_the_model_in_the_box_say_so_on_other_data():
 
 def test_seeds_of_training_are_named_where_policies_were_trained():
     """Catches seeds of a study passed over, or invented where there was none."""
-    assert "trained with 5 seeds per weight" in answer(sample(), 8)["answer"]
+    assert "from the model in the box have 5 seeds per weight" in answer(sample(), 8)["answer"]
     assert training_seeds(StudyTables("correct")) == [5] * 5
     assert training_seeds(StudyTables("correct", Path("nowhere"))) == []
 

@@ -12,7 +12,7 @@ from bvpo_analysis.errors import InputError
 from bvpo_analysis.report.__main__ import main
 from bvpo_analysis.report.config import ReportConfig
 from bvpo_analysis.report.train_runs import held_out, probe_rows, read_runs, train_runs_section, weight_sentence
-from bvpo_analysis.report.trained import StudyTables
+from bvpo_analysis.report.trained import StudyTables, trained_sections
 from bvpo_analysis.training import TrainConfig
 from bvpo_analysis.training.run import run_training
 from bvpo_analysis.training_study.committed import FOLDER
@@ -111,6 +111,19 @@ def test_an_unbounded_weight_and_a_run_without_probes(trained, tmp_path):
     assert section.tables[0].rows[0][5] is None
 
 
+def test_a_study_without_probes_or_rankings_is_shown(tmp_path):
+    """Catches tables that a study had no rows for, taken for a folder that is not one."""
+    study = tmp_path / "tables"
+    shutil.copytree(FOLDER, study)
+    for name in ("alpha_path", "rankings", "overhead", "equal_tokens"):
+        (study / f"{name}.csv").unlink()
+    sections = trained_sections(StudyTables("correct", study).require())
+    assert [section.anchor for section in sections] == ["training", "training_methods", "training_gradients"]
+    (study / "sweep.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="no column"):
+        StudyTables("correct", study).require()
+
+
 def test_an_unfinished_run_says_so(trained, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(trained, folder)
@@ -157,7 +170,7 @@ def test_what_is_no_study_is_refused(tmp_path):
         StudyTables("correct", study).require()
     shutil.copytree(FOLDER, study := tmp_path / "other")
     (study / "sweep.csv").write_text("regime,optimiser,alpha\nstyle,sgd,0.5\n")
-    with pytest.raises(InputError, match="the study has no runs of the regime 'correct'; it has style"):
+    with pytest.raises(InputError, match="no runs of the regime 'correct'; it has style"):
         StudyTables("correct", study).require()
     with pytest.raises(InputError, match="drop --data"):
         ReportConfig(data="pairs.jsonl", from_study="tables")

@@ -126,6 +126,14 @@ def test_every_arm_is_compared_with_dpo_trained_in_the_same_way(made_up):
     assert found["marginal_loss_minus_dpo"] == pytest.approx(0.05)
 
 
+def test_an_arm_and_a_baseline_without_a_common_seed(made_up):
+    """Catches tables that stop where an arm and its baseline failed in different runs."""
+    found = build_tables({}, [made_up("alpha=1", 0), made_up("alpha=0.5", 1)], [])["win_rates"]
+    assert pd.isna(row(found, arm="alpha=0.5", mode="empty")["minus_dpo"])
+    alone = build_tables({}, [made_up("alpha=0.5", 1)], [])["training"]
+    assert pd.isna(row(alone, arm="alpha=0.5")["reached_by"])
+
+
 def test_arms_that_failed_in_every_run_are_told_of(made_up):
     failed = [{"arm": "gone", "group": "loss", "regime": "style", "seed": s, "failed": "not finite"} for s in range(2)]
     found = row(build_tables({}, [made_up(), *failed], [])["training"], arm="gone")
