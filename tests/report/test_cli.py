@@ -191,6 +191,7 @@ def test_a_config_replays_to_the_same_numbers(tmp_path):
     assert {k: v for k, v in config.items() if k not in ("model", "ref_model", "data")} == {
         **{"regime": "style", "seed": 3, "loss": "ipo", "beta": 0.3, "batch_size": 4, "traces": 2, "kappa": 0.5},
         **{"empty_mode": "generated", "params": r"layers\.0", "limit": 8, "compare": 4, "engine": "loop"},
+        **{"train": [], "from_study": None},
         **ModelOptions().plain(),
     }
     assert results["model"]["groups"] == ["layer 0"]

@@ -270,7 +270,7 @@ def test_markdown_names_the_figures_that_are_written(tmp_path):
     text = render.render_markdown(sample())
     written = {path.name for path in drawings.write_figures(sample(), tmp_path)}
     named = set(re.findall(r"\]\(figures/([\w.]+)\)", text))
-    assert len(named) == 4
+    assert len(named) == 5
     assert named <= written
     assert all(name.replace(".png", suffix) in written for name in named for suffix in (".pdf", ".csv"))
 

@@ -119,9 +119,10 @@ def test_a_study_without_probes_or_rankings_is_shown(tmp_path):
         (study / f"{name}.csv").unlink()
     sections = trained_sections(StudyTables("correct", study).require())
     assert [section.anchor for section in sections] == ["training", "training_methods", "training_gradients"]
-    (study / "sweep.csv").write_text("a,b\n1,2\n")
+    shutil.copytree(FOLDER, other := tmp_path / "other")
+    (other / "sweep.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="no column"):
-        StudyTables("correct", study).require()
+        StudyTables("correct", other).require()
 
 
 def test_an_unfinished_run_says_so(trained, tmp_path):
@@ -161,7 +162,7 @@ def test_what_is_no_run_is_refused_before_anything_is_written(trained, tmp_path,
 
 
 def test_what_is_no_study_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"has no win_rates\.csv; give --from-study the folder"):
+    with pytest.raises(InputError, match=r"has no sweep\.csv; give --from-study the folder"):
         StudyTables("correct", tmp_path).require()
     study = tmp_path / "tables"
     shutil.copytree(FOLDER, study)
