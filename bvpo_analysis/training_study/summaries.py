@@ -100,6 +100,19 @@ def difference(arm: ArmRuns, other: ArmRuns, each: Each) -> Estimate | None:
     return both(clustered_mean(rows.mean(axis=1)), clustered_mean(rows.mean(axis=0)))
 
 
+def share_difference(arm: ArmRuns, other: ArmRuns, each: Each) -> Estimate | None:
+    """:func:`difference` of numbers in [0, 1], which has a width also where no prompt tells the two apart.
+
+    Two policies that give n prompts the same answers may differ on a share p of all prompts, (1 - p)^n >= 0.05.
+    """
+    found = difference(arm, other, each)
+    rows = differences(arm, other, each)
+    if found is None or arm is other or rows.any() or not np.isfinite(found.ci_low):
+        return found
+    most = 1 - 0.05 ** (1 / rows.shape[1])
+    return Estimate(0.0, most / 2, -most, most, found.n, found.method)
+
+
 def differences(arm: ArmRuns, other: ArmRuns, each: Each) -> Floats:
     """Differences of every shared seed and prompt or pair, [S, n]."""
     shared = sorted(set(arm.runs) & set(other.runs))

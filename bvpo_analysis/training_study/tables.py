@@ -31,7 +31,16 @@ from bvpo_analysis.training_study.curves import curves, equal_tokens, level_of, 
 from bvpo_analysis.training_study.predictions import Prediction
 from bvpo_analysis.training_study.rankings import OUTCOMES, rankings, sweep_of
 from bvpo_analysis.training_study.rows import Row, arm_columns, estimate_columns, with_baseline
-from bvpo_analysis.training_study.summaries import ArmRuns, Each, Result, at_end, difference, differences, held_out
+from bvpo_analysis.training_study.summaries import (
+    ArmRuns,
+    Each,
+    Result,
+    at_end,
+    difference,
+    differences,
+    held_out,
+    share_difference,
+)
 
 AVERAGED, POOLED = "4 traces", "pool of 4"
 """The arms with the mean of four traces, and with a pool, whose logged loss is that of its first trace."""
@@ -74,12 +83,12 @@ def win_rates(arms: Sequence[ArmRuns]) -> list[Row]:
             row = arm_columns(arm) | {"mode": mode} | estimate_columns("win_rate", arm.measured(won))
             row |= {"win_rate_se_prompts": clustered_mean(arm.units(won)).se}
             row |= estimate_columns("length_controlled", length_controlled(arm, mode))
-            row |= estimate_columns("minus_dpo", None if base is None else difference(arm, base, won))
+            row |= estimate_columns("minus_dpo", None if base is None else share_difference(arm, base, won))
             per_seed = np.empty(0) if base is None else differences(arm, base, won)
             row["minus_dpo_se_prompts"] = clustered_mean(per_seed.mean(axis=0)).se if len(per_seed) else None
             row |= estimate_columns("against_dpo", None if base is None else head_to_head(arm, base, mode))
             quiet = averaged.get(arm.regime)
-            row |= estimate_columns("minus_averaged", None if quiet is None else difference(arm, quiet, won))
+            row |= estimate_columns("minus_averaged", None if quiet is None else share_difference(arm, quiet, won))
             for name in ("unreadable", "kl", "trace_entropy", "tokens_trace", "tokens_answer"):
                 row |= estimate_columns(name, arm.measured(at_end(mode, name)))
             rows.append(row)
@@ -131,7 +140,7 @@ def accuracy(arms: Sequence[ArmRuns], references: Mapping[str, Result]) -> list[
                 change = partial(_less, right, before)
                 row |= estimate_columns("change", arm.measured(change))
                 row["change_se_prompts"] = clustered_mean(arm.units(change)).se
-            row |= estimate_columns("minus_dpo", None if base is None else difference(arm, base, right))
+            row |= estimate_columns("minus_dpo", None if base is None else share_difference(arm, base, right))
             preferred = held_out("trace_accuracy" if mode == "thinking" else "empty_accuracy")
             row |= estimate_columns("preference_accuracy", arm.measured(preferred))
             rows.append(row)

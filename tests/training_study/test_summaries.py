@@ -57,3 +57,13 @@ def test_runs_that_failed_are_counted_and_left_out(made_up):
     arm = arm_runs([made_up("a", 0), failed, made_up("a", 1)])[0]
     assert sorted(arm.runs) == [0, 1]
     assert arm.failed == (2,)
+
+
+def test_policies_that_no_prompt_tells_apart_are_not_known_to_be_equal(made_up):
+    """Catches a difference of exactly zero without any width."""
+    one, two = (arm_runs([made_up(name, s) for s in range(3)])[0] for name in ("a", "b"))
+    found = summaries.share_difference(one, two, summaries.at_end("empty", "won"))
+    assert (found.value, found.ci_high) == (0.0, pytest.approx(1 - 0.05 ** (1 / 8)))
+    assert summaries.share_difference(one, one, summaries.at_end("empty", "won")).ci_high == 0.0
+    other = arm_runs([made_up("c", s, won=0.75) for s in range(3)])[0]
+    assert summaries.share_difference(other, one, summaries.at_end("empty", "won")).value == 0.25
