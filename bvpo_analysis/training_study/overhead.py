@@ -5,13 +5,13 @@ machine does; sequences, tokens and operations do not.
 """
 
 import itertools
-import resource
 import statistics
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,7 +46,8 @@ class Overhead:
         sequences, tokens, flops: per step, on average; forward and backward passes of training, the reference's
             log-probabilities left out.
         cpu_seconds: median over steps.
-        memory_mb: largest resident set of the process less that before training, in units of 10^6 bytes.
+        memory_mb: largest resident memory during training less that before it, in units of 10^6 bytes; nan where the
+            system does not tell.
     """
 
     method: str
@@ -72,7 +73,7 @@ def _measure(name: str, regime: Regime, steps: int = STEPS, rows: int = 96) -> d
     config: Any = lrm.model.config
     architecture = Architecture.from_config(config, sum(p.numel() for p in lrm.model.parameters()))
     arm = next(arm for arm in core_arms() if (arm.name, arm.regime) == (name, regime))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = restart_peak()
     times: list[float] = []
 
     def note(step: int, _: object) -> dict[str, float]:
@@ -80,7 +81,7 @@ def _measure(name: str, regime: Regime, steps: int = STEPS, rows: int = 96) -> d
         return {}
 
     done = train(arm.config(0, steps=steps, evaluate_every=1), lrm, shipped_pairs(regime)[:rows], callbacks=[note])
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    after = resident("VmHWM")
     log = done.log[1:-1]
     sequences, tokens = (statistics.fmean(entry[key] for entry in log) for key in ("sequences", "tokens"))
     # The passes are counted at the mean length of a sequence; attention, which is quadratic in it, is a small part.
@@ -91,8 +92,30 @@ def _measure(name: str, regime: Regime, steps: int = STEPS, rows: int = 96) -> d
         "tokens": tokens,
         "flops": flops,
         "cpu_seconds": seconds,
-        "memory_mb": (after - before) * 1024 / 1e6,
+        "memory_mb": (after - before) / 1e6,
     }
+
+
+def restart_peak() -> float:
+    """Resident bytes now, from which the peak is counted again; nan where the system does not tell.
+
+    The peak of ``getrusage`` would not do: a process takes over that of the one that started it.
+    """
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return float("nan")
+    return resident("VmRSS")
+
+
+def resident(name: str) -> float:
+    """An entry of the process's memory status in bytes: VmRSS now, VmHWM at its peak; nan where there is none."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return float("nan")
+    found = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
+    return 1024.0 * int(found[0]) if found else float("nan")
 
 
 def relative(rows: Sequence[Overhead], base: str = "dpo") -> dict[str, dict[str, float]]:

@@ -101,13 +101,25 @@ def difference(arm: ArmRuns, other: ArmRuns, each: Each) -> Estimate | None:
 
 
 def share_difference(arm: ArmRuns, other: ArmRuns, each: Each) -> Estimate | None:
-    """:func:`difference` of numbers in [0, 1], which has a width also where no prompt tells the two apart.
-
-    Two policies that give n prompts the same answers may differ on a share p of all prompts, (1 - p)^n >= 0.05.
-    """
+    """:func:`difference` of numbers in [0, 1], see :func:`unmoved`."""
     found = difference(arm, other, each)
-    rows = differences(arm, other, each)
-    if found is None or arm is other or rows.any() or not np.isfinite(found.ci_low):
+    return found if arm is other else unmoved(found, differences(arm, other, each))
+
+
+def unmoved(found: Estimate | None, rows: Floats) -> Estimate | None:
+    """A mean difference of numbers in [0, 1], with a width also where it is zero in every run and prompt.
+
+    What n prompts do not show may be so for a share p of all prompts, (1 - p)^n >= 0.05.
+
+    Args:
+        found: the mean.
+        rows: [S, n] the differences.
+
+    Example:
+        >>> print(unmoved(Estimate(0.0, 0.0, 0.0, 0.0, 3, "jackknife"), np.zeros((3, 384))))
+        0 [-0.00777, 0.00777]
+    """
+    if found is None or np.any(rows) or not np.isfinite(found.ci_low):
         return found
     most = 1 - 0.05 ** (1 / rows.shape[1])
     return Estimate(0.0, most / 2, -most, most, found.n, found.method)

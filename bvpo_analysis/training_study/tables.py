@@ -138,7 +138,8 @@ def accuracy(arms: Sequence[ArmRuns], references: Mapping[str, Result]) -> list[
             row["after_se_prompts"] = clustered_mean(arm.units(right)).se
             if before is not None:
                 change = partial(_less, right, before)
-                row |= estimate_columns("change", arm.measured(change))
+                changes = np.array([change(run) for run in arm.runs.values()])
+                row |= estimate_columns("change", summaries.unmoved(arm.measured(change), changes))
                 row["change_se_prompts"] = clustered_mean(arm.units(change)).se
             row |= estimate_columns("minus_dpo", None if base is None else share_difference(arm, base, right))
             preferred = held_out("trace_accuracy" if mode == "thinking" else "empty_accuracy")
