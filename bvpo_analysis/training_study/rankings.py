@@ -106,7 +106,7 @@ def agreement(scores: Sequence[float], outcomes: Floats, *, draws: int = DRAWS, 
     wanted = rankdata(scores) - (len(scores) + 1) / 2
     sizes = np.sqrt(np.square(ranks).sum(axis=2) * np.square(wanted).sum())
     each = np.divide(ranks @ wanted, sizes, out=np.zeros_like(sizes), where=sizes > 0)
-    correlations = np.clip((runs * each).sum(axis=1), -1.0, 1.0)
+    correlations = np.clip(np.round((runs * each).sum(axis=1), 12), -1.0, 1.0)
     low, high = (float(x) for x in np.quantile(correlations, (0.025, 0.975)))
     spread = float(correlations.std(ddof=1))
     ends = min(low, value), max(high, value)
