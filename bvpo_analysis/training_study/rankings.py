@@ -83,7 +83,7 @@ def agreement(scores: Sequence[float], outcomes: Floats, *, draws: int = DRAWS, 
         >>> outcomes = np.array([0.0, 1.0, 2.0])[:, None, None] + 0.1 * rng.normal(size=(3, 5, 40))
         >>> found = agreement([1.0, 2.0, 3.0], outcomes)
         >>> print(found.correlation, found.best, found.best_in_seeds, found.best_share)
-        1 0 5 1.0
+        1 [1, 1] 0 5 1.0
     """
     means = outcomes.mean(axis=2)
     per_seed = np.array([rank_correlation(scores, row) for row in means.T])
