@@ -76,17 +76,14 @@ def _share(row: Row) -> str:
 
 def mechanism(rows_of: StudyRows, regime: str) -> list[str]:
     """Is it the variance? What mixing and averaging four traces do to the noise, and to the loss."""
-    base, half, quiet = (rows_of("training", regime=regime, arm=name) for name in (BASE, HALF, QUIET))
-    if not base or not half:
+    half, quiet = (rows_of("training", regime=regime, arm=name) for name in (HALF, QUIET))
+    if not half:
         return []
     parts = []
     ratios = [study_estimate(rows[0], "gradient_variance_over_dpo") for rows in (half, quiet) if rows]
     if ratios and ratios[0] is not None:
         averaged = f"; averaging four traces has {text_of(ratios[1])} times" if len(ratios) > 1 and ratios[1] else ""
         parts.append(f"The equal mix has {text_of(ratios[0])} times the variance of DPO's batch gradient{averaged}.")
-    if half[0].get("displacement_noise") and base[0].get("displacement_noise"):
-        noise = number(half[0]["displacement_noise"] / base[0]["displacement_noise"])
-        parts.append(f"Its final weights differ {noise} times as much between runs.")
     wins = [rows_of("win_rates", regime=regime, arm=name, mode="thinking") for name in (HALF, QUIET)]
     for found, column, direct, measure, low in (
         ([half, quiet], "marginal_loss_minus_dpo", "marginal_loss_minus_averaged", "held-out loss", True),

@@ -16,6 +16,8 @@ from bvpo_analysis.training_study.arms import BATCH
 from bvpo_analysis.training_study.run import UNPROBED
 from bvpo_analysis.training_study.summaries import FEWEST_RUNS, ArmRuns, Result, both, crossed
 
+ALPHA = ("alpha", "alpha_low", "alpha_high")
+"""What a probe keeps of alpha*, with the ends of its set over pairs."""
 AROUND = 5
 """Steps before and after a probe over which the weight that was taken is averaged."""
 
@@ -96,9 +98,6 @@ def weight_at(probes: Sequence[Result]) -> Estimate:
     found = both(jackknife_estimate(leave_one_out_mean(np.array([probe["alpha"] for probe in probes]))), pairs)
     assert found is not None
     return found
-
-
-ALPHA = ("alpha", "alpha_low", "alpha_high")
 
 
 def weight_used(run: Result, step: int) -> float | None:

@@ -17,6 +17,7 @@ standard error that is due to prompts; rank correlations are bootstrapped over s
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -107,7 +108,14 @@ def head_to_head(arm: ArmRuns, other: ArmRuns, mode: str) -> Estimate | None:
         np.nanmean(comparisons(*(_rewards(one.runs[s], mode) for one in (arm, other)), same_streams=True), axis=1)
         for s in shared
     ]
-    return summaries.both(clustered_mean(np.mean(rows, axis=1)), clustered_mean(np.mean(rows, axis=0)))
+    beyond_ties = np.array(rows) - 0.5
+    found = summaries.both(clustered_mean(beyond_ties.mean(axis=1)), clustered_mean(beyond_ties.mean(axis=0)))
+    moved = summaries.unmoved(found, beyond_ties)
+    return (
+        None
+        if moved is None
+        else replace(moved, value=moved.value + 0.5, ci_low=moved.ci_low + 0.5, ci_high=moved.ci_high + 0.5)
+    )
 
 
 def _rewards(run: Result, mode: str) -> Floats:

@@ -108,6 +108,9 @@ def test_policies_are_compared_on_answers_of_other_streams(made_up):
     # Rewards (0.5, unreadable) against (0, unreadable): the two left pairs are won and lost.
     assert head_to_head(one, two, "empty").value == 0.5
     assert head_to_head(one, one, "empty") is None
+    same = summaries.arm_runs([made_up("d", s, won=0.5) for s in range(3)])[0]
+    tied = head_to_head(one, same, "empty")  # every prompt ties, which eight prompts do not make certain
+    assert (tied.value, tied.ci_high) == (0.5, pytest.approx(1.5 - 0.05 ** (1 / 8)))
     better = [
         made_up("c", s, final={"empty": {"rewards": [[2.0, 1.0]] * 8}, "thinking": {"rewards": [[1.0, None]] * 8}})
         for s in range(3)
